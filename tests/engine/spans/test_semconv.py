@@ -109,7 +109,11 @@ def asked(provider: str, wire_format: str, telemetry_provider: str) -> StoredSpa
         ("groq", "openai-chat", "openai", "groq", "chat"),
         ("xai", "openai-chat", "openai", "x_ai", "chat"),
         ("azure", "openai-chat", "openai", "azure.ai.openai", "chat"),
+        ("azure", "openai-responses", "openai", "azure.ai.openai", "chat"),
         ("azure", "anthropic", "anthropic", "anthropic", "chat"),
+        ("openai", "openai-chat", "openai", "openai", "chat"),
+        ("openai", "openai-responses", "openai", "openai", "chat"),
+        ("openai-chat", "openai-chat", "openai", "openai", "chat"),
     ],
 )
 def test_a_span_is_described_by_its_wire_format_and_not_by_the_name_of_its_provider(

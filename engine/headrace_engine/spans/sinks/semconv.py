@@ -36,8 +36,11 @@ PROVIDER_NAME = {
     "xai": "x_ai",
 }
 """Headrace's name of a provider → the conventions' name, if they differ."""
-_SERVICES = {name: api for name, (api, _, _) in BUILT_IN.items()} | {"moonshot": "openai-chat"}
-"""Providers that are services of their own: provider → the wire format that the service has."""
+_SERVICES = {name: (api,) for name, (api, _, _) in BUILT_IN.items()} | {
+    "azure": ("openai-chat", "openai-responses"),
+    "moonshot": ("openai-chat",),
+}
+"""Providers that are services of their own: provider → the wire formats that the service has."""
 _GEMINI = PROVIDER_NAME["google"]
 FINISH_REASON = {"max_tokens": "length", "tool_calls": "tool_call"}
 
@@ -130,7 +133,7 @@ def _provider_name(span: Span) -> str:
     the name of its provider: it is older, or no worker wrote it.
     """
     attempt = next((attempt for attempt in reversed(span.attempts) if attempt.wire_format), None)
-    if attempt is None or _SERVICES.get(span.provider) == attempt.wire_format:
+    if attempt is None or attempt.wire_format in _SERVICES.get(span.provider, ()):
         return PROVIDER_NAME.get(span.provider, span.provider)
     return attempt.telemetry_provider or span.provider
 
