@@ -9,12 +9,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from headrace.types import RunLocalResult, TokenLogprob, TopLogprob
 from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.shared.answer_limits import MAX_ELEMENTS, MAX_LOGPROB_ENTRIES, MAX_LOGPROBS, elements_in
 from headrace_workers.providers.shared.request_parts import wants_logprobs
 from tests.cases import each
+from tests.repetition import repeated
 from tests.waiting import cpu_slack
 from tests.workers import corpus
 from tests.workers.providers.result_of_bytes import Failure, of_body, of_stream, sse
@@ -204,6 +207,40 @@ def test_probabilities_that_cannot_be_read_are_an_error(said: Any) -> None:
     result = of_body("openai-chat", body, logprobs=True)
     assert isinstance(result, Failure)
     assert (result.kind, result.partial_text) == ("provider_protocol", "a")
+
+
+_KEYS = ["token", "logprob", "bytes", "top_logprobs", "content", "refusal", "tokens", "token_logprobs"]
+_KEYS += ["chosenCandidates", "topCandidates", "candidates", "logProbability", "x"]
+_LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["a", "\ud800", "🌊"])
+_ANYTHING = st.recursive(
+    _LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_KEYS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=repeated(60, 2000), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(said=_ANYTHING, api=st.sampled_from(APIS), is_streamed=st.booleans())
+def test_whatever_stands_in_their_place_is_read_or_is_an_error_of_the_provider(
+    said: Any, api: str, is_streamed: bool
+) -> None:
+    body = json.loads(json.dumps(WHOLE[api]))
+    match api:
+        case "openai-chat":
+            body["choices"][0]["logprobs"] = said
+        case "openai-responses":
+            body["output"][0]["content"][0]["logprobs"] = said
+        case _:
+            body["candidates"][0]["logprobsResult"] = said
+    if is_streamed:
+        event = {"type": "response.completed", "response": body} if api == "openai-responses" else body
+        result = of_stream(api, sse(event), logprobs=True)
+    else:
+        result = of_body(api, body, logprobs=True)
+    if isinstance(result, Failure):
+        assert (result.kind, result.partial_text) == ("provider_protocol", "Hello")
+    else:
+        assert result.text == "Hello"
 
 
 MANY = 800
