@@ -40,6 +40,9 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?!headrace\.[A-Z]).*"),
 ]
 
+# The type ``bytes`` is no page of this site, but TokenLogprob and TopLogprob have a field of this name.
+suppress_warnings = ["ref.python"]
+
 
 def link_to_public_name(app: Any, env: Any, node: Any, text: nodes.Element) -> nodes.Element | None:
     """Link a type such as ``headrace.types.Usage`` to the page of ``headrace.Usage``, its public name."""
