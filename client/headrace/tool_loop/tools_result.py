@@ -52,8 +52,8 @@ def total_usage(turns: Sequence[RunLocalResult]) -> Usage:
         for name in Usage.__struct_fields__
         if name.endswith("_tokens")
     }
-    sources: list[UsageSource] = [turn.usage.source for turn in turns]
-    return Usage(**figures, source=max(sources, key=_TRUST.index), server_tool_requests=requests)
+    source = _TRUST[max(_TRUST.index(turn.usage.source) for turn in turns)]
+    return Usage(**figures, source=source, server_tool_requests=requests)
 
 
 def tools_result(
