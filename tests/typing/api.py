@@ -16,7 +16,9 @@ import headrace
 from headrace import (
     AsyncLocalStream,
     AsyncToolStream,
+    AudioPartDict,
     Client,
+    FilePartDict,
     ImagePartDict,
     LocalStream,
     Message,
@@ -228,6 +230,8 @@ def declared(result: RunLocalResult) -> None:
     client.run_local(model="gpt-4o", messages=[*dicts, result.message])
     parts: list[TextPartDict | ImagePartDict] = [{"type": "text", "text": "a"}, {"type": "image", "url": "u"}]
     client.run_local(model="gpt-4o", messages=[{"role": "user", "content": parts}])
+    files: list[FilePartDict | AudioPartDict] = [{"type": "file", "text": "a,b", "name": "a.csv"}]
+    client.run_local(model="gpt-4o", messages=[{"role": "user", "content": files}])
     call: ToolCallDict = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     client.run_local(model="gpt-4o", messages=[{"role": "assistant", "tool_calls": [call]}])
     wrong: MessageDict = {"role": "robot", "content": ""}  # type: ignore[typeddict-item]
