@@ -205,7 +205,10 @@ def test_a_lone_surrogate_is_written_as_json_can_and_refused_by_name_when_read()
 @each(
     ("given", "content"),
     [
-        ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u", "detail": "low"}}]}, None),
+        (
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://u", "detail": "low"}}]},
+            None,
+        ),
         ({"role": "assistant", "content": None, "tool_calls": [{"id": "a", "name": "f", "arguments": {}}]}, None),
         ({"role": "assistant", "tool_calls": [ToolCall("a", "f", {})]}, None),
         (
@@ -233,7 +236,7 @@ def test_from_dict_takes_what_messages_takes(given: dict[str, Any], content: lis
             {"role": "assistant", "tool_calls": [{"id": "a", "function": {"name": "f", "arguments": "{"}}]},
             "message.tool_calls[0].function.arguments",
         ),
-        (TextPart, {"type": "image", "url": "u"}, "text_part.type"),
+        (TextPart, {"type": "image", "url": "https://u"}, "text_part.type"),
         (Tool, {"description": "no name"}, "tool"),
         (Usage, {"input_tokens": "3"}, "usage.input_tokens"),
         (

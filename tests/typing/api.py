@@ -16,9 +16,12 @@ import headrace
 from headrace import (
     AsyncLocalStream,
     AsyncToolStream,
+    AudioPart,
     AudioPartDict,
     Client,
+    FilePart,
     FilePartDict,
+    ImagePart,
     ImagePartDict,
     LocalStream,
     Message,
@@ -254,6 +257,30 @@ def as_dicts(result: RunLocalResult, vectors: RunEmbeddingResult) -> None:
     assert_type(vectors.to_dict(), dict[str, Any])
     assert_type(Message.from_dict(result.message.to_dict()), Message)
     assert_type(TextPart.from_dict({"type": "text", "text": "a"}), TextPart)
+
+
+def media() -> None:
+    photo = ImagePart.from_file(Path("photo.png"))
+    assert_type(photo, ImagePart)
+    with open("report.pdf", "rb") as file:
+        report = FilePart.from_file(file, name="report.pdf")
+    assert_type(report.to_bytes(), bytes)
+    speech = AudioPart.from_file(b"RIFF", "audio/wav")
+    result = client.run_local(
+        model="gpt-4o",
+        messages=[
+            {"role": "user", "content": [photo, report, speech, "What is in these?"]},
+            {
+                "role": "user",
+                "content": [{"type": "file", "name": "a.pdf", "data": b"", "media_type": "application/pdf"}],
+            },
+            {"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "QQ==", "format": "wav"}}]},
+        ],
+    )
+    assert_type(result.images, list[ImagePart])
+    assert_type(result.audio, list[AudioPart])
+    assert_type(result.files, list[FilePart])
+    ImagePart.from_file(5)  # type: ignore[arg-type]
 
 
 def options() -> None:

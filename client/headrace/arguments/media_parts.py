@@ -15,9 +15,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from headrace.arguments import checks
 from headrace.arguments.mapping_keys import KnownKeys, further_keys, joined
-from headrace.arguments.plain_values import plain_dict
+from headrace.arguments.plain_values import plain_dict, shown
 from headrace.errors import InvalidRequestError
 from headrace.media.media_types import (
     PDF,
@@ -89,6 +91,7 @@ _SOURCES = {
 }
 
 _DATA_URL = re.compile(r"data:(?P<media_type>[^;,]*)(?:;[^,;]*)*?;base64,", re.IGNORECASE)
+_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:")  # not one letter: that is a drive of Windows
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _BLANKS = b"\r\n"
 
@@ -111,17 +114,33 @@ NESTED_FILE_PATHS = {"data": "file.file_data", "name": "file.filename", "file_id
 """The same for OpenAI's form of a file."""
 
 
+class _Given(msgspec.Struct, frozen=True):
+    """The fields of a part as the caller gave them. ``places``: field → where it stands, if it stands elsewhere."""
+
+    argument: str
+    values: Mapping[str, Any]
+    places: Mapping[str, str] = {}
+
+    def at(self, name: str) -> str:
+        """Return the path of a field, for an error."""
+        return f"{self.argument}.{self.places.get(name, name)}"
+
+    def texts(self, *names: str) -> list[str | None]:
+        """Return fields that are texts."""
+        return [checks.text(self.at(name), self.values.get(name)) for name in names]
+
+
 def image_part(argument: str, given: Mapping[str, Any]) -> ImagePart:
     """Read ``{"type": "image"}``: Headrace's own, or Anthropic's with ``source``."""
     extra = further_keys(argument, given, _IMAGE)
     own = _provider_data(argument, given)
     if (source := given.get("source")) is None:
-        return _image(argument, given, extra, own)
+        return _image(_Given(argument, given), extra, own)
     for name in ("url", "data", "media_type", "file_id"):
         if given.get(name) is not None:
             raise InvalidRequestError("is given beside source: give one of the two", f"{argument}.{name}")
     inside = f"{argument}.source"
-    return _image(inside, _source(inside, source, ("base64", "url", "file")), extra, own)
+    return _image(_Given(inside, _source(inside, source, ("base64", "url", "file"))), extra, own)
 
 
 def image_url_part(argument: str, given: Mapping[str, Any]) -> ImagePart:
@@ -129,25 +148,24 @@ def image_url_part(argument: str, given: Mapping[str, Any]) -> ImagePart:
     image, extra = given.get("image_url"), further_keys(argument, given, _IMAGE_URL)
     inside = f"{argument}.image_url"
     if not isinstance(image, Mapping):
-        return _image(argument, {"url": checks.text(inside, image)}, extra)
+        return _image(_Given(argument, {"url": image}, {"url": "image_url"}), extra)
     within = further_keys(inside, image, _INNER_URL)
-    url = checks.text(f"{inside}.url", image.get("url"))
     detail = checks.text(f"{inside}.detail", image.get("detail"))
     extra = joined(argument, extra, within and {"image_url": within}, {"detail": detail} if detail else None)
-    return _image(argument, {"url": url}, extra)
+    return _image(_Given(argument, {"url": image.get("url")}, {"url": "image_url.url"}), extra)
 
 
 def input_image_part(argument: str, given: Mapping[str, Any]) -> ImagePart:
     """Read the form of OpenAI Responses: ``{"type": "input_image", "image_url" or "file_id", "detail"}``."""
     extra = further_keys(argument, given, _INPUT_IMAGE)
-    url = checks.text(f"{argument}.image_url", given.get("image_url"))
-    return _image(argument, {"url": url, "file_id": given.get("file_id")}, extra)
+    fields = {"url": given.get("image_url"), "file_id": given.get("file_id")}
+    return _image(_Given(argument, fields, PATHS["input_image"]), extra)
 
 
 def audio_part(argument: str, given: Mapping[str, Any]) -> AudioPart:
     """Read Headrace's own form: ``{"type": "audio", "data", "media_type"}``."""
     extra = further_keys(argument, given, _AUDIO)
-    return _audio(argument, given, extra, _provider_data(argument, given))
+    return _audio(_Given(argument, given), extra, _provider_data(argument, given))
 
 
 def input_audio_part(argument: str, given: Mapping[str, Any]) -> AudioPart:
@@ -158,7 +176,9 @@ def input_audio_part(argument: str, given: Mapping[str, Any]) -> AudioPart:
     within = further_keys(inside, audio, _INNER_AUDIO)
     word = checks.text(f"{inside}.format", audio.get("format"))
     fields = {"data": audio.get("data"), "media_type": type_of_audio_format(word) if word else None}
-    return _audio(inside, fields, joined(argument, extra, within and {"input_audio": within}))
+    return _audio(
+        _Given(argument, fields, PATHS["input_audio"]), joined(argument, extra, within and {"input_audio": within})
+    )
 
 
 def audio_url_part(argument: str, given: Mapping[str, Any]) -> AudioPart:
@@ -168,20 +188,20 @@ def audio_url_part(argument: str, given: Mapping[str, Any]) -> AudioPart:
     audio = _inner(inside, given.get("audio_url"), "url")
     if further := further_keys(inside, audio, _INNER_URL):
         raise InvalidRequestError("there is no such key here", f"{inside}.{min(further)}")
-    return _audio(inside, {"url": audio.get("url")}, extra)
+    return _audio(_Given(argument, {"url": audio.get("url")}, PATHS["audio_url"]), extra)
 
 
 def file_part(argument: str, given: Mapping[str, Any]) -> FilePart:
     """Read ``{"type": "file"}``: Headrace's own, or OpenAI's with an inner ``file``."""
     if given.get("file") is None:
         extra = further_keys(argument, given, _FILE)
-        return _file(argument, given, extra, _provider_data(argument, given))
+        return _file(_Given(argument, given), extra, _provider_data(argument, given))
     extra = further_keys(argument, given, _NESTED_FILE)
     inside = f"{argument}.file"
     file = _inner(inside, given["file"], "file_data and filename, or file_id")
     within = further_keys(inside, file, _INNER_FILE)
     fields = {"data": file.get("file_data"), "name": file.get("filename"), "file_id": file.get("file_id")}
-    return _file(inside, fields, joined(argument, extra, within and {"file": within}))
+    return _file(_Given(argument, fields, NESTED_FILE_PATHS), joined(argument, extra, within and {"file": within}))
 
 
 def input_file_part(argument: str, given: Mapping[str, Any]) -> FilePart:
@@ -193,7 +213,7 @@ def input_file_part(argument: str, given: Mapping[str, Any]) -> FilePart:
         "url": given.get("file_url"),
         "file_id": given.get("file_id"),
     }
-    return _file(argument, fields, extra)
+    return _file(_Given(argument, fields, PATHS["input_file"]), extra)
 
 
 def document_part(argument: str, given: Mapping[str, Any]) -> FilePart:
@@ -203,7 +223,7 @@ def document_part(argument: str, given: Mapping[str, Any]) -> FilePart:
     fields = _source(inside, given.get("source"), tuple(_SOURCES))
     if given.get("source", {}).get("type") == "text":
         fields = {"text": fields.get("data"), "media_type": fields.get("media_type")}
-    return _file(inside, {**fields, "name": checks.text(f"{argument}.title", given.get("title"))}, extra)
+    return _file(_Given(argument, {**fields, "name": given.get("title")}, PATHS["document"]), extra)
 
 
 def is_googles(given: Mapping[str, Any]) -> bool:
@@ -224,8 +244,9 @@ def google_part(argument: str, given: Mapping[str, Any]) -> ImagePart | AudioPar
         fields[_GOOGLE_NAMES[name]] = value
     kind = checks.text(f"{inside}.mime_type", fields.get("media_type")) or ""
     if kind.startswith("image/"):
-        return _image(inside, fields, extra)
-    return _audio(inside, fields, extra) if kind.startswith("audio/") else _file(inside, fields, extra)
+        return _image(_Given(inside, fields), extra)
+    read = _audio if kind.startswith("audio/") else _file
+    return read(_Given(inside, fields), extra)
 
 
 def _inner(argument: str, value: object, needed: str) -> Mapping[str, Any]:
@@ -246,72 +267,74 @@ def _source(argument: str, source: object, kinds: tuple[str, ...]) -> dict[str, 
     return {key: value for key, value in given.items() if key != "type"}
 
 
-def _image(
-    argument: str, fields: Mapping[str, Any], extra: dict[str, Any] | None, own: dict[str, Any] | None = None
-) -> ImagePart:
-    url, media_type, file_id = _texts(argument, fields, "url", "media_type", "file_id")
-    data = _base64(f"{argument}.data", fields.get("data"))
-    _check_one(argument, {"url": url, "data": data, "file_id": file_id})
+def _image(given: _Given, extra: dict[str, Any] | None, own: dict[str, Any] | None = None) -> ImagePart:
+    url, media_type, file_id = given.texts("url", "media_type", "file_id")
+    data = _base64(given.at("data"), given.values.get("data"))
+    _check_one(given, {"url": url, "data": data, "file_id": file_id})
+    _check_url(given.at("url"), url, "ImagePart")
     if data and not media_type:
         media_type = type_of_base64(data)
     if not (url or file_id or (data and media_type)):
-        raise InvalidRequestError("an image needs a url, or data and media_type, or file_id", argument)
+        raise InvalidRequestError("an image needs a url, or data and media_type, or file_id", given.argument)
     return ImagePart(url, data, _known(media_type), extra, file_id, own)
 
 
-def _audio(
-    argument: str, fields: Mapping[str, Any], extra: dict[str, Any] | None, own: dict[str, Any] | None = None
-) -> AudioPart:
-    url, media_type, transcript = _texts(argument, fields, "url", "media_type", "transcript")
-    data, found = _data(argument, fields)
-    _check_one(argument, {"url": url, "data": data})
+def _audio(given: _Given, extra: dict[str, Any] | None, own: dict[str, Any] | None = None) -> AudioPart:
+    url, media_type, transcript = given.texts("url", "media_type", "transcript")
+    data, found = _data(given)
+    _check_one(given, {"url": url, "data": data})
+    _check_url(given.at("url"), url, "AudioPart")
     if data and not media_type:
         media_type = found or type_of_base64(data)
     if not (url or (data and media_type) or own):
-        raise InvalidRequestError("audio needs data and media_type, or a url", argument)
+        raise InvalidRequestError("audio needs data and media_type, or a url", given.argument)
     return AudioPart(data, _known(media_type), url, transcript, own, extra)
 
 
-def _file(
-    argument: str, fields: Mapping[str, Any], extra: dict[str, Any] | None, own: dict[str, Any] | None = None
-) -> FilePart:
-    names = ("name", "media_type", "text", "url", "file_id")
-    name, media_type, text, url, file_id = _texts(argument, fields, *names)
-    data, found = _data(argument, fields)
-    _check_one(argument, {"data": data, "text": text, "url": url, "file_id": file_id})
+def _file(given: _Given, extra: dict[str, Any] | None, own: dict[str, Any] | None = None) -> FilePart:
+    name, media_type, text, url, file_id = given.texts("name", "media_type", "text", "url", "file_id")
+    data, found = _data(given)
+    _check_one(given, {"data": data, "text": text, "url": url, "file_id": file_id})
+    _check_url(given.at("url"), url, "FilePart")
     if data and not media_type:
         media_type = found or type_of_base64(data) or type_of_name(name)
     if text is not None and not media_type:
         media_type = type_of_text(name)
     if data and media_type and is_text_type(media_type) and media_type != PDF:
-        text, data = _text_in(f"{argument}.data", data), None
+        text, data = _text_in(given.at("data"), data), None
     if not (url or file_id or text is not None or (data and media_type)):
-        raise InvalidRequestError("a file needs data and media_type, or text, or a url, or file_id", argument)
+        raise InvalidRequestError("a file needs data and media_type, or text, or a url, or file_id", given.argument)
     if text is not None and not is_text_type(media_type or PLAIN_TEXT):
-        raise InvalidRequestError(f"is {media_type}, which is no text: give data", f"{argument}.text")
+        raise InvalidRequestError(f"is {media_type}, which is no text: give data", given.at("text"))
     return FilePart(name, _known(media_type), data, text, url, file_id, own, extra)
 
 
-def _texts(argument: str, fields: Mapping[str, Any], *names: str) -> list[str | None]:
-    return [checks.text(f"{argument}.{name}", fields.get(name)) for name in names]
-
-
-def _check_one(argument: str, given: Mapping[str, str | None]) -> None:
+def _check_one(given: _Given, found: Mapping[str, str | None]) -> None:
     """Raise InvalidRequestError if the content is given in two ways."""
-    names = [name for name, value in given.items() if value]
+    names = [name for name, value in found.items() if value]
     if len(names) > 1:
-        raise InvalidRequestError(f"is given beside {names[0]}: give one of the two", f"{argument}.{names[1]}")
+        other = given.places.get(names[0], names[0])
+        raise InvalidRequestError(f"is given beside {other}: give one of the two", given.at(names[1]))
 
 
-def _data(argument: str, fields: Mapping[str, Any]) -> tuple[str | None, str | None]:
+def _check_url(argument: str, url: str | None, part: str) -> None:
+    """Raise InvalidRequestError for a path, which no provider can fetch."""
+    if url and not _SCHEME.match(url):
+        raise InvalidRequestError(
+            f"takes a URL such as 'https://…', not {shown(url)}: for a file of this machine give {part}.from_file",
+            argument,
+        )
+
+
+def _data(given: _Given) -> tuple[str | None, str | None]:
     """Return the base64 and the media type in ``data``, which may be a ``data:`` URL."""
-    data = fields.get("data")
+    data, place = given.values.get("data"), given.at("data")
     if not isinstance(data, str) or not data.startswith("data:"):
-        return _base64(f"{argument}.data", data), None
+        return _base64(place, data), None
     head = _DATA_URL.match(data)
     if head is None:
-        raise InvalidRequestError("takes a data: URL with ';base64,'", f"{argument}.data")
-    return _base64(f"{argument}.data", data[head.end() :]), head["media_type"] or None
+        raise InvalidRequestError("takes a data: URL with ';base64,'", place)
+    return _base64(place, data[head.end() :]), head["media_type"] or None
 
 
 def _base64(argument: str, data: object) -> str | None:

@@ -128,8 +128,8 @@ class MessageDict(TypedDict, total=False):
 
     role: Required[Role]
     """``system``, ``developer``, ``user``, ``assistant`` or ``tool``."""
-    content: str | Sequence[PartDict | Part | Mapping[str, Any]] | None
-    """The text, or a list of parts. An assistant's message with ``tool_calls`` may be without it."""
+    content: str | Sequence[PartDict | Part | Mapping[str, Any] | str] | None
+    """The text, or a list of parts; a str in the list is a text part. An assistant's message with ``tool_calls`` may be without it."""
     tool_calls: Sequence[ToolCallDict | ToolCall | Mapping[str, Any]] | None
     """For role ``assistant``: the calls that it made, in OpenAI's form."""
     tool_call_id: str | None

@@ -6,6 +6,7 @@ Images, audio and files are read by ``media_parts.py``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import PurePath
 from typing import Any
 
 import msgspec
@@ -44,6 +45,11 @@ def read_part(argument: str, part: object, original_paths: OriginalPaths) -> Par
     given: object = part
     if isinstance(part, Part):
         given = {"type": type(part).__struct_config__.tag, **msgspec.structs.asdict(part)}
+    if isinstance(part, str):
+        return TextPart(plain_text(argument, part))
+    if isinstance(part, PurePath | bytes | bytearray | memoryview):
+        advice = "give ImagePart.from_file, AudioPart.from_file or FilePart.from_file"
+        raise InvalidRequestError(f"takes a part, not {type(part).__name__}: {advice}", argument)
     if not isinstance(given, Mapping):
         raise InvalidRequestError(
             f"takes a part such as {{'type': 'text', 'text': 'Hello'}}, not {named(part)}", argument

@@ -82,7 +82,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("messages[0].content", user(5)),
     ("messages[0].content", user(b"x")),
     ("messages[0].content", user({"type": "text", "text": "x"})),
-    ("messages[0].content[0]", user(["x"])),
+    ("messages[0].content[0]", user([5])),
     ("messages[0].content[1]", user([{"type": "text", "text": "x"}, {"type": "video"}])),
     ("messages[0].content[0]", user([{"type": "text"}])),
     ("messages[0].content[0].text", user([{"type": "text", "text": 5}])),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ PDF = "JVBERi0xLjcK"
 PNG = "iVBORw0KGgoAAAAA"
 JSON = dict[str, Any]
 
-FORMS: list[tuple[JSON, Part]] = [
+FORMS: list[tuple[Any, Part]] = [
     ({"type": "image", "data": PNG}, ImagePart(data=PNG, media_type="image/png")),
     ({"type": "image", "data": b"\x89PNG\r\n\x1a\n\0\0\0\0"}, ImagePart(data=PNG, media_type="image/png")),
     ({"type": "image", "data": "QQ==", "media_type": "image/jpg"}, ImagePart(data="QQ==", media_type="image/jpeg")),
@@ -60,12 +61,13 @@ FORMS: list[tuple[JSON, Part]] = [
         FilePart(media_type="video/mp4", url="https://x/v1/files/a"),
     ),
     ({"text": "hi"}, TextPart("hi")),
+    ("hi", TextPart("hi")),
     ({"type": "input_text", "text": "hi"}, TextPart("hi")),
 ]
 
 
 @each(("given", "part"), FORMS)
-def test_the_forms_of_each_provider_are_read(given: JSON, part: Part) -> None:
+def test_the_forms_of_each_provider_are_read(given: Any, part: Part) -> None:
     assert read_part("p", given, {}) == part
 
 
@@ -79,7 +81,7 @@ def test_base64_in_lines_or_without_its_end_becomes_the_form_that_the_apis_take(
     assert read_part("p", {"type": "audio", "data": "QQ", "media_type": "audio/wav"}, {}) == FORMS[6][1]
 
 
-WRONG: list[tuple[JSON, str, str]] = [
+WRONG: list[tuple[Any, str, str]] = [
     ({"type": "image"}, "p", "an image needs a url, or data and media_type, or file_id"),
     ({"type": "image", "data": "QQ=="}, "p", "an image needs"),
     ({"type": "image", "data": PNG, "file_id": "f"}, "p.file_id", "given beside data"),
@@ -94,9 +96,9 @@ WRONG: list[tuple[JSON, str, str]] = [
     ({"type": "file"}, "p", "a file needs data and media_type"),
     ({"type": "file", "filename": "a.pdf", "data": PDF}, "p.filename", "did you mean 'name'"),
     ({"type": "file", "file": "a.pdf"}, "p.file", "takes a dict with file_data"),
-    ({"type": "file", "file": {"file_data": "data:application/pdf,abc"}}, "p.file.data", "';base64,'"),
+    ({"type": "file", "file": {"file_data": "data:application/pdf,abc"}}, "p.file.file_data", "';base64,'"),
     ({"type": "file", "text": "x", "media_type": "application/pdf"}, "p.text", "which is no text"),
-    ({"type": "input_file", "file_data": "data:text/plain;base64,/w=="}, "p.data", "a text file in UTF-8"),
+    ({"type": "input_file", "file_data": "data:text/plain;base64,/w=="}, "p.file_data", "a text file in UTF-8"),
     (
         {"type": "document", "source": {"type": "content", "content": []}},
         "p.source",
@@ -104,12 +106,17 @@ WRONG: list[tuple[JSON, str, str]] = [
     ),
     ({"type": "document", "title": "a"}, "p.source", "takes a dict with type"),
     ({"inline_data": {"mime_type": "image/png", "data": PNG, "x": 1}}, "p.inline_data.x", "no such key"),
+    ({"type": "image", "url": "photos/a.png"}, "p.url", "give ImagePart.from_file"),
+    ({"type": "image_url", "image_url": {"url": "C:\\a.png"}}, "p.image_url.url", "not 'C:"),
+    ({"type": "file", "url": "/tmp/a.pdf"}, "p.url", "give FilePart.from_file"),
+    (Path("a.png"), "p", "not PosixPath: give ImagePart.from_file"),
+    (b"abc", "p", "not bytes: give ImagePart.from_file"),
     ({"type": "video_url", "video_url": "x"}, "p", "is no part"),
 ]
 
 
 @each(("given", "place", "words"), WRONG)
-def test_what_is_wrong_is_named_with_its_place(given: JSON, place: str, words: str) -> None:
+def test_what_is_wrong_is_named_with_its_place(given: Any, place: str, words: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         read_part("p", given, {})
 

@@ -152,5 +152,17 @@ def test_files_that_code_wrote_at_anthropic_are_references() -> None:
     assert body_of("anthropic", HI, message, HI)["messages"][1]["content"] == [use, result, _text("Done.")]
 
 
+def test_files_that_code_wrote_at_openai_are_references() -> None:
+    cited = {"type": "container_file_citation", "container_id": "cntr_1", "file_id": "cfile_1", "filename": "plot.png"}
+    part = {"type": "output_text", "text": "Done.", "annotations": [cited, cited]}
+    item: JSON = {"type": "message", "id": "msg_1", "role": "assistant", "content": [part]}
+
+    message = message_of(whole("openai-responses", {"status": "completed", "output": [item]}))
+
+    kept = {"api": "openai-responses", "container_id": "cntr_1"}
+    assert message.files == [FilePart("plot.png", file_id="cfile_1", provider_data=kept)]
+    assert body_of("openai-responses", HI, message, HI)["input"][1] == item
+
+
 def _text(words: str) -> dict[str, Any]:
     return {"type": "text", "text": words}

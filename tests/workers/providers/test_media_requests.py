@@ -198,6 +198,15 @@ def test_audio_without_words_is_refused_where_the_api_does_not_take_it() -> None
         assert refused(provider, HI, Message("assistant", [TextPart("x"), WAV]), HI)[0] == "messages[1].content[1]"
 
 
+def test_the_reference_to_a_file_that_a_model_made_stays_behind() -> None:
+    made = FilePart("plot.png", file_id="cfile_1", provider_data={"api": "openai-responses", "container_id": "c"})
+    answer = Message("assistant", [TextPart("Done."), made])
+
+    for provider in ("openai", "openai-responses", "anthropic", "google"):
+        with case(provider):
+            assert "cfile_1" not in str(body_of(provider, HI, answer, HI))
+
+
 def test_images_of_a_model_go_back_to_servers_that_make_them() -> None:
     answer = Message("assistant", [TextPart("here"), PNG])
 
@@ -206,5 +215,5 @@ def test_images_of_a_model_go_back_to_servers_that_make_them() -> None:
     assert message["images"] == [{"type": "image_url", "image_url": {"url": "data:image/png;base64,QQ=="}}]
     assert refused("openai", answer, HI) == (
         "messages[0].content[1]",
-        "a message with role assistant cannot hold an image",
+        "a message with role assistant cannot hold an image: put it into a message with role user",
     )

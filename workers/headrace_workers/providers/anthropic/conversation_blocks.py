@@ -13,7 +13,7 @@ from headrace.types import AudioPart, FilePart, ImagePart, Message, Part, Reason
 from headrace_workers.providers.anthropic.blocks import API_NAME
 from headrace_workers.providers.anthropic.media_blocks import media_block
 from headrace_workers.providers.shared.extra_keys import ExtraKeys
-from headrace_workers.providers.shared.media import is_told
+from headrace_workers.providers.shared.media import is_left_out, refused_in_answer
 from headrace_workers.providers.shared.provider_errors import request_failure
 from headrace_workers.providers.shared.request_parts import parts_of, word_for
 
@@ -121,7 +121,7 @@ def _sendable_parts(where: str, message: Message) -> list[tuple[str, Part]]:
     said: list[tuple[str, Part]] = []
     for index, part in enumerate(parts_of(message)):
         at = f"{where}.content[{index}]"
-        if message.role == "assistant" and is_told(part, message):
+        if message.role == "assistant" and is_left_out(part, message):
             continue
         if not isinstance(part, TextPart) or part.text.strip():
             said.append((at, part))
@@ -180,10 +180,8 @@ def _assistant_block(where: str, part: Part) -> SentBlock | None:
             if block.get("type") == "thinking":
                 return {"type": "thinking", "thinking": part.text} | block
             return (block | extra) or None
-        case FilePart() if (part.provider_data or {}).get("api") == API_NAME:
-            return None  # the block of the tool that made the file refers to it
         case ImagePart() | AudioPart() | FilePart():
-            raise request_failure(f"a message with role assistant cannot hold {word_for(part)}", where)
+            raise refused_in_answer(where, part)
 
 
 def _opaque(part: TextPart | ToolCallPart | ReasoningPart) -> SentBlock:

@@ -16,7 +16,7 @@ from headrace_workers.providers.google.answer import API_NAME
 from headrace_workers.providers.google.media_contents import media_part, result_part
 from headrace_workers.providers.shared.extra_keys import ExtraKeys, Place
 from headrace_workers.providers.shared.lenient_json import UNREADABLE
-from headrace_workers.providers.shared.media import is_told
+from headrace_workers.providers.shared.media import is_left_out
 from headrace_workers.providers.shared.provider_errors import request_failure
 from headrace_workers.providers.shared.request_parts import parts_of, word_for
 
@@ -84,7 +84,7 @@ class _Contents:
 
     def model_said(self, where: str, message: Message) -> None:
         self._flush_results()
-        said = [(index, part) for index, part in enumerate(parts_of(message)) if not is_told(part, message)]
+        said = [(index, part) for index, part in enumerate(parts_of(message)) if not is_left_out(part, message)]
         sent = [_model_part(f"{where}.content[{index}]", part) for index, part in said]
         parts = [part for part in sent if part is not None]
         calls = [part for part in parts if "functionCall" in part]

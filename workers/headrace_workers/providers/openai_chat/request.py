@@ -21,7 +21,7 @@ from headrace_workers.providers.openai_chat.calls import API_NAME
 from headrace_workers.providers.openai_chat.user_content import TEXT_FIELDS, image_of, user_content
 from headrace_workers.providers.shared.extra_keys import ExtraKeys
 from headrace_workers.providers.shared.fitted_requests import with_fitted_schemas
-from headrace_workers.providers.shared.media import is_told, spoken_texts
+from headrace_workers.providers.shared.media import is_left_out, refused_in_answer, spoken_texts
 from headrace_workers.providers.shared.openai_refusals import check_chat, is_openai
 from headrace_workers.providers.shared.openai_schemas import openai_schemas
 from headrace_workers.providers.shared.provider_errors import request_failure
@@ -241,8 +241,8 @@ def _add_media(
         sent["audio"] = audio
     elif isinstance(part, ImagePart) and keys is _COMPATIBLE_KEYS:
         sent.setdefault("images", []).append(image_of(where, part, keys, is_openai=False))
-    elif not is_told(part, message):
-        raise request_failure(f"a message with role assistant cannot hold {word_for(part)}", where)
+    elif not is_left_out(part, message):
+        raise refused_in_answer(where, part)
 
 
 def _add_reasoning(sent: dict[str, Any], part: ReasoningPart) -> None:

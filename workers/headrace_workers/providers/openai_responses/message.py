@@ -10,7 +10,7 @@ from typing import Any
 
 from headrace.answers.tool_arguments import read_arguments
 from headrace.media.media_types import type_of_base64
-from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
+from headrace.types import FilePart, ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart
 from headrace_workers.providers.openai_responses.events import (
     Item,
     arguments_of,
@@ -58,7 +58,12 @@ def message_of(items: list[Item], *, is_cut: bool = False) -> Message:
     """
     plain = is_plain(items)
     weigh_arguments([arguments_of(item.get("arguments")) for item in items if item.get("type") == "function_call"])
-    parts = [part for item in items if (part := _part(item, is_plain=plain)) is not None]
+    parts: list[Part] = []
+    for item in items:
+        if (part := _part(item, is_plain=plain)) is not None:
+            parts.append(part)
+        if not plain:
+            parts += _made_files(item)
     if is_cut:
         _strip_last_reasoning(parts)
     if plain and all(isinstance(part, TextPart) for part in parts):
@@ -114,6 +119,20 @@ def _image_part(item: Item) -> ImagePart | None:
     kind = type_of_base64(data) or ("image/svg+xml" if word == "svg" else f"image/{word}")
     rest = {key: value for key, value in item.items() if key != "result"}
     return ImagePart(data=data, media_type=kind, provider_data={"api": API_NAME, "item": rest})
+
+
+def _made_files(item: Item) -> list[FilePart]:
+    """Return the files that code of the model wrote, as the text cites them. The Containers API has their content."""
+    content = item.get("content") if item.get("type") == "message" else None
+    parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    found: dict[str, FilePart] = {}
+    for part in parts:
+        for said in part.get("annotations") or ():
+            if isinstance(said, dict) and said.get("type") == "container_file_citation":
+                own_id, name = as_text(said.get("file_id")), as_text(said.get("filename")) or None
+                own = {"api": API_NAME, "container_id": as_text(said.get("container_id"))}
+                found.setdefault(own_id, FilePart(name, file_id=own_id, provider_data=own))
+    return [file for own_id, file in found.items() if own_id]
 
 
 def _part(item: Item, *, is_plain: bool) -> Part | None:

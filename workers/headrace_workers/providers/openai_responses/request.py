@@ -20,7 +20,7 @@ from headrace_workers.providers.openai_responses.message import API_NAME, argume
 from headrace_workers.providers.openai_responses.results import FORMS, call_ids, result_item
 from headrace_workers.providers.shared.extra_keys import ExtraKeys
 from headrace_workers.providers.shared.fitted_requests import with_fitted_schemas
-from headrace_workers.providers.shared.media import is_told
+from headrace_workers.providers.shared.media import is_left_out, refused_in_answer
 from headrace_workers.providers.shared.openai_refusals import check_on_both, is_openai
 from headrace_workers.providers.shared.openai_schemas import openai_schemas
 from headrace_workers.providers.shared.provider_errors import request_failure
@@ -31,7 +31,6 @@ from headrace_workers.providers.shared.request_parts import (
     bearer_headers,
     encoded,
     merged,
-    word_for,
 )
 from headrace_workers.providers.shared.response_formats import read_response_format
 from headrace_workers.providers.shared.server_tools import (
@@ -210,7 +209,7 @@ class _Items:
         can_return = all(_is_readable(item) for part in parts if (item := _own_item(part)) is not None)
         items: list[Item] = []
         for index, part in enumerate(parts):
-            if is_told(part, message):
+            if is_left_out(part, message):
                 continue
             item = self._answer_item(f"{where}.content[{index}]", part, can_return=can_return)
             if item is not None:
@@ -228,7 +227,7 @@ class _Items:
             case ImagePart() | AudioPart() | FilePart():
                 if isinstance(part, ImagePart) and own is not None:
                     return image_item(part, own)
-                raise request_failure(f"a message with role assistant cannot hold {word_for(part)}", where)
+                raise refused_in_answer(where, part)
             case ReasoningPart():
                 self._keys.of("reasoning", where, part.extra)
                 return own

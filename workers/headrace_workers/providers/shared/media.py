@@ -14,6 +14,8 @@ import msgspec
 from headrace.media.media_types import PDF
 from headrace.types import AudioPart, FilePart, ImagePart, Message, Part, TextPart
 from headrace_workers.providers.shared.provider_errors import protocol_failure, request_failure
+from headrace_workers.providers.shared.request_parts import word_for
+from headrace_workers.providers.shared.wire_format import ProviderFailedError
 
 _DATA_URL = re.compile(r"data:(?P<media_type>[^;,]+);base64,(?P<data>.*)", re.DOTALL)
 _MIB = 1024 * 1024
@@ -91,11 +93,23 @@ def spoken_texts(message: Message) -> frozenset[str]:
     return frozenset(part.transcript for part in message.content if isinstance(part, AudioPart) and part.transcript)
 
 
-def is_told(part: Part, message: Message) -> bool:
-    """Return whether a part is audio, and the message also has its words as text."""
+def is_left_out(part: Part, message: Message) -> bool:
+    """Return whether a part of the assistant's message need not be sent.
+
+    That is audio if the message also has its words as text, and the reference to a file that a model made: what made it
+    refers to it as well.
+    """
+    if isinstance(part, FilePart):
+        return bool(part.file_id and part.provider_data)
     if not isinstance(part, AudioPart) or not part.transcript or isinstance(message.content, str):
         return False
     return any(isinstance(other, TextPart) and other.text == part.transcript for other in message.content)
+
+
+def refused_in_answer(where: str, part: Part) -> ProviderFailedError:
+    """Return the error for a part that a message of the assistant cannot hold."""
+    advice = "put it into a message with role user"
+    return request_failure(f"a message with role assistant cannot hold {word_for(part)}: {advice}", where)
 
 
 def joined_base64(pieces: list[str]) -> str:
