@@ -477,6 +477,16 @@ def test_calls_of_a_tool_without_a_function_are_left_to_the_caller(client: Clien
     )
 
 
+def test_an_approval_that_openai_asks_for_is_left_to_the_caller(client: Client, provider: SimulatedProvider) -> None:
+    mcp = {"type": "mcp", "server_label": "s", "server_url": "https://s", "require_approval": "always"}
+    request = {"type": "mcp_approval_request", "server_label": "s", "name": "f", "arguments": "{}"}
+    provider.enqueue(calling(("get_weather", {"city": "Oslo"}), server_steps=[request], text=""))
+    asked = run_tools(client, "openai-responses", "sync", [get_weather, mcp])
+
+    assert (asked.stopped, tool_texts(asked)) == ("unanswered_calls", ["Oslo: clear"])
+    assert len(asked.turns) == 1
+
+
 def test_tools_of_the_provider_stand_beside_functions_in_paused_and_mixed_turns(
     client: Client, provider: SimulatedProvider
 ) -> None:

@@ -20,6 +20,7 @@ import msgspec
 
 from headrace.arguments.run_arguments import RunArguments
 from headrace.errors import RunTimeoutError
+from headrace.tool_loop.open_items import has_open_items
 from headrace.tool_loop.tool_events import ToolCallReturned
 from headrace.tool_loop.tools_result import RunToolsResult, StopReason, has_content, is_paused, tools_result
 from headrace.tools.function_tool import FunctionTool, UnfitArgumentsError
@@ -118,13 +119,11 @@ class ToolConversation:
             self.abort()
             self.tools_answered([PlannedCall(turn, call).aborted() for call in result.tool_calls])
             return []
-        if not result.tool_calls:
-            self.is_done = is_last or not is_paused(result)
-            self.stopped = "max_turns" if is_paused(result) and is_last else None
-            return []
         calls = [self._planned(turn, call) for call in result.tool_calls if call.name not in self._others]
-        if len(calls) < len(result.tool_calls):
+        if len(calls) < len(result.tool_calls) or has_open_items(result.message):
             self.is_done, self.stopped = True, "unanswered_calls"
+        elif not calls and not is_paused(result):
+            self.is_done = True
         elif is_last:
             self.is_done, self.stopped = True, "max_turns"
         return calls

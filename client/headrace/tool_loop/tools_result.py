@@ -32,7 +32,7 @@ class RunToolsResult(RunLocalResult[T_co], Generic[T_co], frozen=True, kw_only=T
 
     ``max_turns``: the limit was reached. The functions of the last turn were called too, so that ``messages`` is
     complete. ``unanswered_calls``: the model called a tool that was given as a dict, for which there is no function.
-    Add an answer to each such call of ``tool_calls`` before you go on. ``aborted``: the program aborted.
+    Add an answer to each such call before you go on: it is in ``tool_calls``, or an item in ``message``. ``aborted``: the program aborted.
     """
 
     @property

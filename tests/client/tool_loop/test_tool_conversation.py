@@ -12,7 +12,7 @@ from headrace.errors import InvalidRequestError, RunTimeoutError
 from headrace.tool_loop.tool_conversation import ToolConversation
 from headrace.tool_loop.tool_run import conversation_of
 from headrace.tool_loop.turn_calls import TurnCalls
-from headrace.types import Message, Part, StreamResult, ToolCall, ToolCallPart, Usage
+from headrace.types import Message, Part, ReasoningPart, StreamResult, ToolCall, ToolCallPart, Usage
 
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Hello {{name}}"}]
 
@@ -259,3 +259,26 @@ def test_results_can_be_compared_and_pickled() -> None:
     import pickle
 
     assert pickle.loads(pickle.dumps(result)) == result
+
+
+def item(kind: str, **fields: Any) -> ReasoningPart:
+    return ReasoningPart(provider_data={"item": {"type": kind, **fields}})
+
+
+@pytest.mark.parametrize(
+    ("items", "is_open"),
+    [
+        ([item("mcp_approval_request", id="m1")], True),
+        ([item("web_search_call", id="w1")], False),
+        ([item("shell_call", call_id="c1")], True),
+        ([item("shell_call", call_id="c1"), item("shell_call_output", call_id="c1")], False),
+        ([ReasoningPart("hm")], False),
+    ],
+)
+def test_a_call_of_another_kind_that_the_program_must_answer_ends_the_conversation(
+    items: list[Part], is_open: bool
+) -> None:
+    talk = conversation()
+    talk.model_answered(answer("", message=Message("assistant", items)))
+
+    assert (talk.is_done, talk.stopped) == (True, "unanswered_calls" if is_open else None)
