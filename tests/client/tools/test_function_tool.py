@@ -545,7 +545,7 @@ UNFIT: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (given.numpy_style, {"days": "x"}, "location: is missing; days: Expected `int`"),
     (given.struct_argument, {"point": {"x": "a"}}, "point.x: Expected `int`, got `str`"),
     (given.pydantic_argument, {"place": {}}, "place.city: Field required"),
-    (given.nested_lists, {"rows": [{"a": [1, None]}]}, "rows[0][...][1]: Expected `int`, got `null`"),
+    (given.nested_lists, {"rows": [{"a": [1, None]}]}, "rows[0].a[1]: Expected `int`, got `null`"),
     (given.annotated_field, {"days": 9}, "days: Input should be less than or equal to 7"),
     (given.no_parameters, {"a": 1}, "no_parameters takes: no arguments"),
 ]
