@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from headrace.settings.known_secrets import provider_secrets
 from headrace.settings.settings import ProviderConfig, Settings
 from headrace.text.secret_mask import SecretMask
-from headrace_workers.masking import RunMasks
+from headrace.types import AudioPart, FilePart, ImagePart, Message, Part, Usage
+from headrace.wire.messages import Finished
+from headrace_workers.masking import RunMasks, masked_terminal
 from tests.cases import each
 from tests.workers.providers.example_answers import APIS, WHOLE
 from tests.workers.runs.driven import JSON, Driven
@@ -189,3 +191,23 @@ def test_a_text_of_any_letters_is_masked_without_an_error(said: str) -> None:
 
     assert KEY not in mask.masked(said + KEY)
     assert mask.masked(said) == said or any(part in said for part in ("mock", "%", "\\", "&"))
+
+
+def test_what_a_provider_says_of_images_and_files_has_no_key() -> None:
+    mask = RunMasks([]).mask_of(KEY, None)
+    parts: list[Part] = [
+        ImagePart(f"https://x.test/a.png?key={KEY}", provider_data={"seen": KEY}),
+        AudioPart(
+            data="QQ==", media_type="audio/wav", transcript=f"I say {KEY}.", provider_data={"audio": {"id": KEY}}
+        ),
+        FilePart(f"{KEY}.pdf", file_id=f"file_{KEY}", url=f"https://x.test/{KEY}"),
+    ]
+    finished = Finished("s", 1, 0, 0, "stop", None, Usage(), [], "m", Message("assistant", parts))
+
+    masked = masked_terminal(finished, mask)
+
+    assert isinstance(masked, Finished)
+    assert masked.message is not None
+    assert str(masked.message.content).count(KEY) == 1  # the model's own words
+    assert masked.message.audio[0].transcript == f"I say {KEY}."
+    assert masked.message.images[0].url == "https://x.test/a.png?key=[key]"

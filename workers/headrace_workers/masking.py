@@ -19,7 +19,9 @@ import msgspec
 from headrace.settings.known_secrets import address_secrets
 from headrace.text.secret_mask import LONGEST_TEXT, MASK, SecretMask, is_word
 from headrace.types import (
+    AudioPart,
     FilePart,
+    ImagePart,
     Message,
     Part,
     RunEvent,
@@ -32,6 +34,8 @@ from headrace.wire.messages import Aborted, Failed, Finished, Terminal, ToolCall
 from headrace_workers.providers.shared.wire_format import ProviderFailure
 
 _MOST_TEXTS = 1_000
+_NAMES_OF_MEDIA = ("name", "file_id", "url")
+"""Fields of images, audio and files that a provider names. Their content stays as it is."""
 _KEPT = 128
 """Masks that are kept for the next run with the same key."""
 
@@ -202,8 +206,9 @@ def _part(part: Part, mask: SecretMask, mask_text: Callable[[str], str] | None, 
         case ToolCallPart():
             call_id, name = (part.id, part.name) if mask_text is None else (mask_text(part.id), mask_text(part.name))
             return msgspec.structs.replace(part, id=call_id, name=name, provider_data=opaque(part.provider_data))
-        case FilePart():
-            names = {field: _masked_name(getattr(part, field), mask) for field in ("name", "file_id", "url")}
+        case ImagePart() | AudioPart() | FilePart():
+            fields = [name for name in _NAMES_OF_MEDIA if hasattr(part, name)]
+            names = {name: _masked_name(getattr(part, name), mask) for name in fields}
             return msgspec.structs.replace(part, **names, provider_data=opaque(part.provider_data))
         case _ if part.provider_data is not None:
             return msgspec.structs.replace(part, provider_data=opaque(part.provider_data))

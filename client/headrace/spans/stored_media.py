@@ -51,7 +51,7 @@ def _storable(part: Part) -> Part:
     if data is None:  # a data: URL
         head, _, data = (part.url or "").removeprefix("data:").partition(",")
         media_type = media_type or head.partition(";")[0] or None
-    note = f"{NOT_KEPT}{len(data) * 3 // 4} bytes)"
+    note = f"{NOT_KEPT}{len(data) * 3 // 4 - data[-2:].count('=')} bytes)"
     return msgspec.structs.replace(part, data=note, media_type=media_type, url=None)
 
 
