@@ -65,6 +65,9 @@ def refused(model: str, *messages: Message, **fields: Any) -> ProviderFailure:
         ("gpt-6-astra", {"reasoning_effort": "high"}, CHAT),
         ("gpt-9", {}, CHAT),
         ("llama-3", {"tools": [WEATHER], "reasoning_effort": "high"}, CHAT),
+        ("gemini-2.5-pro", {"tools": [WEATHER]}, CHAT),
+        ("openai/gpt-5.6", {"tools": [WEATHER]}, CHAT),
+        ("gpt-oss-120b", {"tools": [WEATHER], "reasoning_effort": "max"}, CHAT),
         # The model decides.
         ("gpt-5-pro", {}, RESPONSES),
         ("gpt-5.5-pro-2026-04-23", {}, RESPONSES),

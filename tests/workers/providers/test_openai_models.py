@@ -205,7 +205,8 @@ def test_unknown_models_are_judged_by_their_names_for_the_first_try_only() -> No
     assert [facts_of(model) for model in ("gpt-7", "gpt-6-cyber", "m", "openai/gpt-5")] == [None] * 4
     assert is_likely_on_responses_only("gpt-7-pro")
     assert is_likely_on_responses_only("gpt-7-codex-max")
-    assert not is_likely_on_responses_only("gpt-7-profile")
+    assert is_likely_on_responses_only("o5-mini-deep-research")
+    assert not any(map(is_likely_on_responses_only, ("gpt-7-profile", "gemini-2.5-pro", "qwen-pro", "gpt-oss-pro")))
     assert not is_likely_on_responses_only("gpt-5-pro")
     assert likely_reasons("gpt-7")
     assert not likely_reasons("llama-5")

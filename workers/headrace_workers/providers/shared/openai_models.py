@@ -31,7 +31,8 @@ AS_OF = "2026-11"
 
 _DATE = re.compile(r"-20\d\d-[01]\d-[0-3]\d$")
 _REASONS_BY_NAME = re.compile(r"o\d|gpt-([5-9]|\d\d)")
-_RESPONSES_BY_NAME = re.compile(r"(^|-)(pro|codex|deep-research|computer-use)(-|$)")
+# Only names of OpenAI's kind: a compatible server may have a gemini-2.5-pro, and no Responses API.
+_RESPONSES_BY_NAME = re.compile(r"(gpt-\d|o\d)\S*-(pro|codex|deep-research)(-|$)|(codex|computer-use)-")
 
 _UP_TO_HIGH = ("low", "medium", "high")
 _UP_TO_XHIGH = (*_UP_TO_HIGH, "xhigh")
@@ -133,7 +134,7 @@ def facts_of(model: str) -> OpenAIModel | None:
 @lru_cache(maxsize=256)
 def is_likely_on_responses_only(model: str) -> bool:
     """Return whether the name of an unknown model is like those that only the Responses API has."""
-    return facts_of(model) is None and _RESPONSES_BY_NAME.search(_plain(model)) is not None
+    return facts_of(model) is None and _RESPONSES_BY_NAME.match(_plain(model)) is not None
 
 
 def likely_reasons(model: str) -> bool:
