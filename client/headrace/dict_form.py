@@ -47,8 +47,10 @@ class DictForm(msgspec.Struct, frozen=True):
         return _fields(self)
 
     @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> Self:
-        """Return the value of a dict that ``to_dict`` has made.
+    def from_dict(cls, given: Mapping[str, Any] | Self) -> Self:
+        """Return the value of a dict that ``to_dict`` has made. An instance is returned as it is.
+
+        A message, a part or a tool may also have each other form that ``messages=`` or ``tools=`` takes.
 
         Raises InvalidRequestError if the dict does not fit; its ``argument`` names the place.
         """

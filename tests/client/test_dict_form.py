@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import datetime
 import enum
 import json
@@ -24,6 +25,7 @@ from headrace import (
     IncompleteToolCall,
     InvalidRequestError,
     Message,
+    MessageDict,
     ReasoningDelta,
     ReasoningPart,
     RefusalDelta,
@@ -274,6 +276,38 @@ def test_a_value_without_a_form_in_json_is_an_error_that_names_its_place() -> No
         ToolCall("c", "f", {"on": [object()]}).to_dict()
 
 
+class Invoice(pydantic.BaseModel):
+    total: float
+    day: datetime.date
+
+
+@dataclasses.dataclass
+class Line:
+    day: datetime.date
+    invoice: Invoice
+
+
+def test_the_object_of_a_response_type_is_written_as_json_and_survives_pickles() -> None:
+    day = datetime.date(2026, 11, 29)
+    for parsed, written in [
+        (Invoice(total=1.5, day=day), {"total": 1.5, "day": "2026-11-29"}),
+        (Line(day, Invoice(total=2, day=day)), {"day": "2026-11-29", "invoice": {"total": 2.0, "day": "2026-11-29"}}),
+        ([Line(day, Invoice(total=2, day=day))] * 0, []),
+        ({"day": day}, {"day": "2026-11-29"}),
+    ]:
+        result = StreamResult[Any](**FACTS, parsed=parsed, aborted=False)
+
+        assert json.loads(json.dumps(result.to_dict()))["parsed"] == written
+        assert pickle.loads(pickle.dumps(result)) == result
+        assert copy.deepcopy(result) == result
+
+
+def test_from_dict_returns_an_instance_as_it_is() -> None:
+    history: list[Any] = [{"role": "user", "content": "Hi"}, ANSWER]
+
+    assert [Message.from_dict(item) for item in history] == [Message("user", "Hi"), ANSWER]
+
+
 # In other libraries
 
 
@@ -304,6 +338,21 @@ def test_a_pydantic_model_holds_messages_and_results() -> None:
     assert Chat.model_validate_json(chat.model_dump_json()) == chat
     assert Chat.model_validate(chat.model_dump()) == chat
     assert chat.model_dump()["messages"][1] == {"role": "user", "content": "Hi"}
+
+
+class GenericChat(pydantic.BaseModel):
+    result: RunLocalResult[Invoice]
+    dicts: list[MessageDict] = []
+
+
+def test_a_pydantic_model_holds_generic_results_and_dicts_of_messages() -> None:
+    parsed = Invoice(total=1, day=datetime.date(2026, 11, 29))
+    dicts: list[MessageDict] = [{"role": "user", "content": [TextPart("a"), {"type": "text", "text": "b"}]}]
+    chat = GenericChat(result=RunLocalResult[Invoice](**FACTS, parsed=parsed), dicts=dicts)
+
+    assert chat.result.parsed.total == 1.0
+    assert chat.model_dump()["result"]["parsed"] == {"total": 1.0, "day": "2026-11-29"}
+    assert chat.model_dump()["dicts"][0]["content"] == [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
 
 
 def test_pydantic_says_where_a_message_is_wrong() -> None:

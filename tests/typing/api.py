@@ -256,6 +256,8 @@ def as_dicts(result: RunLocalResult, vectors: RunEmbeddingResult) -> None:
     assert_type(result.to_dict(), dict[str, Any])
     assert_type(vectors.to_dict(), dict[str, Any])
     assert_type(Message.from_dict(result.message.to_dict()), Message)
+    history: list[Message | MessageDict] = [{"role": "user", "content": "Hello"}, result.message]
+    assert_type([Message.from_dict(item) for item in history], list[Message])
     assert_type(TextPart.from_dict({"type": "text", "text": "a"}), TextPart)
 
 

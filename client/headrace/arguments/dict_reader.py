@@ -31,6 +31,8 @@ class CallersDicts:
 
     def read(self, kind: type[F], given: object) -> F:
         """Return ``given`` as a ``kind``. Raises InvalidRequestError, which names the place of what is wrong."""
+        if isinstance(given, kind):
+            return given
         place = _WORD.sub("_", kind.__name__).lower()
         if not isinstance(given, Mapping):
             raise InvalidRequestError(f"takes a dict, not {named(given)}", place)
@@ -54,8 +56,6 @@ class CallersDicts:
         from pydantic_core import core_schema
 
         def validated(given: object) -> DictForm:
-            if isinstance(given, kind):
-                return given
             try:
                 return self.read(kind, given)
             except InvalidRequestError as error:

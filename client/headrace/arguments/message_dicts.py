@@ -7,9 +7,17 @@ provider, such as ``cache_control``. Type checkers then take it for a ``Mapping[
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Required, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Required
 
 from headrace.types import Part, Role, ToolCall
+
+if TYPE_CHECKING:
+    from typing import TypedDict
+else:
+    try:  # before Python 3.12 pydantic takes only this one, and brings it
+        from typing_extensions import TypedDict
+    except ImportError:
+        from typing import TypedDict
 
 
 class TextPartDict(TypedDict, total=False):
