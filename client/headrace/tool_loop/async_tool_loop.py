@@ -53,16 +53,16 @@ class AsyncToolLoop:
                 conversation.abort()
         return conversation.result(monotonic())
 
+    def abort(self) -> None:
+        """Stop waiting for functions, and end after this turn. May be called more than once, in the event loop."""
+        if not self._aborted.done():
+            self._aborted.set_result(None)
+
     async def _asked(self, arguments: RunArguments) -> RunLocalResult[Any]:
         try:
             return await self._ask_model(**arguments)
         except RunTimeoutError as error:
             raise self._conversation.whole_timeout(error) from None
-
-    def abort(self) -> None:
-        """Stop waiting for functions, and end after this turn. May be called more than once, in the event loop."""
-        if not self._aborted.done():
-            self._aborted.set_result(None)
 
     async def _call_functions(self, calls: Sequence[PlannedCall]) -> list[ToolCallReturned]:
         """Call the functions at the same time. Return the answers in the order of the calls."""

@@ -65,9 +65,10 @@ class ToolConversation:
         functions: Mapping[str, FunctionTool],
         others: frozenset[str],
         max_turns: int,
+        timeout: float | None,
         now: float,
     ) -> None:
-        """Begin. ``functions``: by name. ``others``: names of the tools that have no function."""
+        """Begin. ``functions``: by name. ``others``: names of the tools that have no function. ``timeout``: for all."""
         self.messages = list(messages)
         self.turns: list[RunLocalResult] = []
         self.stopped: StopReason | None = None
@@ -77,8 +78,7 @@ class ToolConversation:
         self._others = others
         self._max_turns = max_turns
         self._started_at = now
-        timeout = arguments.get("timeout_ms")
-        self._timeout = timeout / 1000 if isinstance(timeout, int) else None
+        self._timeout = timeout
 
     @property
     def turn(self) -> int:
@@ -98,7 +98,7 @@ class ToolConversation:
         arguments: dict[str, Any] = dict(self._arguments)
         for name in ("variables", "span_id"):  # the variables are filled; the id is the first run's
             arguments.pop(name, None)
-        if arguments.get("tool_choice") not in {None, "auto", "none"}:
+        if arguments.get("tool_choice") not in (None, "auto", "none"):
             arguments["tool_choice"] = "auto"  # a choice that forces a call would force calls for ever
         arguments |= {"messages": list(self.messages), "trace_id": first.trace_id, "parent_span_id": first.span_id}
         if self.deadline is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ def _ignore(_event: ToolRunEvent) -> None:
 
 
 class ToolLoop:
-    """Runs one conversation to its end. ``abort`` ends it from another thread, by the future ``aborted``."""
+    """Runs one conversation to its end, in the thread that calls ``run``. Another thread may abort it."""
 
     def __init__(
         self, conversation: ToolConversation, ask_model: AskModel, emit: Callable[[ToolRunEvent], None] = _ignore
@@ -51,16 +52,16 @@ class ToolLoop:
                 conversation.abort()
         return conversation.result(monotonic())
 
+    def abort(self) -> None:
+        """Stop waiting for functions, and end after this turn. May be called from any thread, and more than once."""
+        with contextlib.suppress(concurrent.futures.InvalidStateError):  # somebody has aborted already
+            self._aborted.set_result(None)
+
     def _asked(self, arguments: RunArguments) -> RunLocalResult[Any]:
         try:
             return self._ask_model(**arguments)
         except RunTimeoutError as error:
             raise self._conversation.whole_timeout(error) from None
-
-    def abort(self) -> None:
-        """Stop waiting for functions, and end after this turn. May be called from any thread, and more than once."""
-        if not self._aborted.done():
-            self._aborted.set_result(None)
 
     def _call_functions(self, calls: Sequence[PlannedCall]) -> list[ToolCallReturned]:
         """Call the functions at the same time. Return the answers in the order of the calls."""

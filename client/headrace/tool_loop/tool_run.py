@@ -30,4 +30,5 @@ def conversation_of(arguments: RunArguments, max_turns: int, now: float) -> Tool
     functions = {tool.tool.name: tool for tool in tools or () if isinstance(tool, FunctionTool)}
     others = frozenset(chosen_by(tool) for tool in read) - functions.keys()
     messages = fill_variables(read_messages(given["messages"], {}), given.get("variables"))
-    return ToolConversation(cast("RunArguments", given), messages, functions, others, limit, now)
+    timeout = checks.seconds("timeout_ms", given.get("timeout_ms"))
+    return ToolConversation(cast("RunArguments", given), messages, functions, others, limit, timeout, now)

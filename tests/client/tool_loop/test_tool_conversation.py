@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import headrace
 from headrace.errors import InvalidRequestError, RunTimeoutError
@@ -91,6 +93,14 @@ def test_calls_are_planned_answered_in_their_order_and_sent_back() -> None:
     assert (following["trace_id"], following["parent_span_id"]) == ("tr_1", "sp_1")
     assert (following["tool_choice"], following["tags"]) == ("auto", ["a"])
     assert not {"span_id", "variables"} & following.keys()
+
+
+@pytest.mark.parametrize("choice", ["required", {"tool": "double"}])
+def test_a_choice_that_forces_a_call_counts_once(choice: Any) -> None:
+    talk = conversation(tool_choice=choice)
+    assert talk.next_arguments(100.0)["tool_choice"] == choice
+    talk.model_answered(answer("", ("double", {"n": 2})))
+    assert talk.next_arguments(101.0)["tool_choice"] == "auto"
 
 
 def test_a_call_that_cannot_be_made_has_a_problem_that_names_the_field() -> None:
@@ -242,6 +252,8 @@ def test_a_result_that_no_message_can_hold_is_an_error_for_the_model() -> None:
         ({"tools": "double"}, "tools"),
         ({"messages": []}, "messages"),
         ({"variables": {}}, "variables"),
+        ({"timeout_ms": 0}, "timeout_ms"),
+        ({"timeout_ms": "1s"}, "timeout_ms"),
     ],
 )
 def test_a_wrong_argument_is_refused_before_the_model_is_asked(arguments: dict[str, Any], argument: str) -> None:
@@ -282,3 +294,38 @@ def test_a_call_of_another_kind_that_the_program_must_answer_ends_the_conversati
     talk.model_answered(answer("", message=Message("assistant", items)))
 
     assert (talk.is_done, talk.stopped) == (True, "unanswered_calls" if is_open else None)
+
+
+TURN = st.tuples(
+    st.lists(st.sampled_from(["double", "look_up", "nothing", "ask_human"]), max_size=4),
+    st.sampled_from(["", "Some text."]),
+    st.booleans(),
+    st.sampled_from([None, "pause_turn"]),
+)
+
+
+@given(st.lists(TURN, min_size=1, max_size=8), st.integers(1, 6))
+def test_whatever_the_model_does_the_history_is_complete_and_the_limit_holds(
+    turns: list[tuple[list[str], str, bool, str | None]], max_turns: int
+) -> None:
+    talk = conversation(tools=[double, {"name": "ask_human"}], max_turns=max_turns)
+    for names, text, aborted, reason in turns:
+        if talk.is_done:
+            break
+        calls = [(name, {"n": 2}) for name in names]
+        told = answer(text, *calls, aborted=aborted, provider_finish_reason=reason)
+        planned = talk.model_answered(told)
+        talk.tools_answered([call.returned("4") for call in planned])
+
+    assert len(talk.turns) <= max_turns
+    assert talk.is_done or len(talk.turns) == len(turns)
+    if talk.stopped == "unanswered_calls":
+        return
+    waiting: list[str] = []
+    for message in talk.messages:
+        if message.role == "tool":
+            assert message.tool_call_id == waiting.pop(0), "answers come in the order of the calls"
+        else:
+            assert not waiting, "each call has its answer before the next message"
+        waiting += [call.id for call in message.tool_calls]
+    assert not waiting
