@@ -70,12 +70,15 @@ def test_every_process_of_a_program_says_what_it_does(level: str, provider: Simu
 
 
 def test_every_process_of_a_program_writes_json_if_asked(provider: SimulatedProvider) -> None:
-    done = run("DEBUG", log_format="json")
+    done = run("debug", log_format="json")
 
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert {"client", "supervisor", "broker", "w1"} <= {line["process"] for line in lines}
     (ended,) = [line for line in lines if line["message"] == "run ends"]
-    assert ended["fields"]["span_id"].startswith("sp_")
+    span_id = ended["fields"]["span_id"]
+    of_run = {(line["process"], line["message"]) for line in lines if line["fields"].get("span_id") == span_id}
+    in_worker = {("w1", "run begins"), ("w1", "provider answers"), ("w1", "run ends")}
+    assert of_run == in_worker | {("client", "run has a worker"), ("client", "run ended")}
     assert len({line["pid"] for line in lines if line["process"] == "w1"}) == 1
 
 
