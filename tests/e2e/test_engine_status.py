@@ -138,6 +138,26 @@ def test_the_error_of_an_engine_that_cannot_start_has_the_last_lines_of_its_log(
     assert len(ended.stdout) < 3000
 
 
+WITHOUT_PLACE = """
+from headrace import Client
+client = Client()
+client.run_local(model="gpt-4o", messages=[{"role": "user", "content": "Hello"}])
+print(client.engine_log.name, client.engine_log.parent.name.startswith("headrace-"))
+client.close()
+print(client.engine_log)
+"""
+
+
+@pytest.mark.slow
+def test_an_engine_starts_where_no_log_can_be_kept(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file where the directory should be")
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT_PLACE], env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+
+    assert (ended.returncode, ended.stdout) == (0, "engine.log True\nNone\n"), ended.stderr
+
+
 def test_the_status_of_an_engine_at_an_address(provider: SimulatedProvider) -> None:
     with running_engine(provider, "--workers", "2") as address, Client(address) as client:
         status = client.status()

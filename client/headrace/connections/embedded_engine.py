@@ -21,7 +21,7 @@ from pathlib import Path
 from headrace.connections.embedded_folders import make_folder, open_log
 from headrace.connections.kept_logs import end_of_log, logs_directory, remove_old_logs
 from headrace.errors import ConfigurationError, EngineUnavailableError, HeadraceError
-from headrace.files.engine_directory import broker_endpoint, is_engine_running, remove_folder
+from headrace.files.engine_directory import LOG_FILE, broker_endpoint, is_engine_running, remove_folder
 from headrace.process.callbacks import log
 from headrace.process.child_environment import environment_of
 from headrace.process.clock import monotonic
@@ -105,6 +105,12 @@ class EmbeddedEngine:
         return known is None or self._process is None or known.parent == self._process.pid
 
     @property
+    def kept_log(self) -> Path | None:
+        """The log, if it stays after the end of the engine. Any thread may ask."""
+        log = self.log
+        return None if log is None or log.name == LOG_FILE else log
+
+    @property
     def is_running(self) -> bool:
         """Whether the engine runs, or starts. Any thread may ask."""
         process, directory = self._process, self._directory
@@ -140,8 +146,7 @@ class EmbeddedEngine:
         # The process that failed says more about the cause than the warning of its supervisor.
         chosen = [line for line in lines if " supervisor WARNING " not in line] or lines
         said = ": " + " | ".join(line.strip()[:_LINE_LENGTH] for line in chosen[-_LAST_LINES:]) if chosen else ""
-        is_kept = self.log is not None and (self._directory is None or self.log.parent != self._directory)
-        return f"{_masked(said)}; its log is {self.log}" if is_kept else _masked(said)
+        return f"{_masked(said)}; its log is {self.kept_log}" if self.kept_log is not None else _masked(said)
 
     def error(self, reason: str) -> HeadraceError:
         """Return ConfigurationError if the engine could not use its settings, else EngineUnavailableError."""

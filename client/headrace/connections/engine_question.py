@@ -46,14 +46,16 @@ def status_of(address: str | None, connect_timeout: float, owner: int, timeout: 
     process = current_process()
     embedded = process.embedded if address is None else None
     if embedded is not None and not embedded.is_running:
-        return status_without_engine(embedded.log)
+        return status_without_engine(has_started=embedded.log is not None, log=embedded.kept_log)
     connection = process.connection(address, connect_timeout, owner)
     try:
         answer = answer_over(connection, address or EMBEDDED, timeout, Connection.post_status)
     except EngineUnavailableError:
         if embedded is None or embedded.is_running:
             raise
-        return status_without_engine(embedded.log)  # it has ended meanwhile
+        return status_without_engine(
+            has_started=embedded.log is not None, log=embedded.kept_log
+        )  # it has ended meanwhile
     return public_status(address or EMBEDDED, answer)
 
 

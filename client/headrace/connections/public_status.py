@@ -9,6 +9,8 @@ from headrace.status import EngineStatus, ProcessState, SinkState, SpanState, Wo
 from headrace.wire.engine_status import ProcessStatus, SinkStatus, SpanStatus
 from headrace.wire.messages import Status
 
+_NOT_STARTED = "it has not started yet; the first run starts it"
+
 
 def public_status(address: str, status: Status) -> EngineStatus:
     """Return the status of a running engine."""
@@ -33,12 +35,14 @@ def public_status(address: str, status: Status) -> EngineStatus:
     )
 
 
-def status_without_engine(log: Path | None) -> EngineStatus:
-    """Return the status of a program's own engine that does not run. ``log`` is the log of the last one, if there was one."""
-    if log is None:
-        reason = "it has not started yet; the first run starts it"
-    else:
-        reason = f"it has ended, and the next run starts another; its log is {log}"
+def status_without_engine(*, has_started: bool, log: Path | None) -> EngineStatus:
+    """Return the status of a program's own engine that does not run.
+
+    ``has_started``: there was one. ``log`` is its log, if that was kept.
+    """
+    reason = "it has ended, and the next run starts another" if has_started else _NOT_STARTED
+    if log is not None:
+        reason = f"{reason}; its log is {log}"
     return EngineStatus(address=EMBEDDED, is_running=False, reason=reason)
 
 
