@@ -211,8 +211,12 @@ class EngineRuns:
         if self._history is not None:
             self._history.note("end", **delivery.session.end_facts())
         if logger.isEnabledFor(logging.DEBUG):
-            facts = {"span_id": delivery.span_id, "outcome": type(delivery.session.ending).__name__}
-            log(logger, logging.DEBUG, "run ended", extra=facts)
+            log(
+                logger,
+                logging.DEBUG,
+                "run ended",
+                extra={"span_id": delivery.span_id, "outcome": type(delivery.session.ending).__name__},
+            )
         now = monotonic()
         self._spans.ended(delivery, now)
         delivery.ended(now, self._to_wake)
@@ -238,8 +242,12 @@ class EngineRuns:
         if (delivery := self._deliveries.get(grant.span_id)) is None:
             return
         if logger.isEnabledFor(logging.DEBUG):
-            facts = {"span_id": grant.span_id, "worker": grant.worker, "attempt": grant.attempt}
-            log(logger, logging.DEBUG, "run has a worker", extra=facts)
+            log(
+                logger,
+                logging.DEBUG,
+                "run has a worker",
+                extra={"span_id": grant.span_id, "worker": grant.worker, "attempt": grant.attempt},
+            )
         # The endpoint of an open link was checked before.
         if not self._workers.has(grant.endpoint) and not is_workers_endpoint(grant.endpoint, self._engine.directory):
             reason = f"the engine named a worker that is not in its directory: {grant.endpoint!r:.200}"
