@@ -158,6 +158,13 @@ def test_the_result_of_a_tool_holds_images_and_files_where_the_api_takes_them() 
     assert [part["type"] for part in output] == ["input_text", "input_image", "input_file"]
 
 
+def test_a_text_file_is_text_in_the_result_of_a_tool() -> None:
+    assert results("openai", TextPart("see "), TEXT)["content"] == f"see {IN_TAGS}"
+    assert results("google", TEXT)["parts"][0]["functionResponse"] == {"name": "look", "response": {"result": IN_TAGS}}
+    assert body_of("openai", Message("system", [TEXT]), HI)["messages"][0]["content"] == IN_TAGS
+    assert body_of("google", Message("system", [TEXT]), HI)["systemInstruction"]["parts"] == [{"text": IN_TAGS}]
+
+
 def test_the_result_of_a_tool_holds_no_media_where_the_api_takes_none() -> None:
     call = Message("assistant", [ToolCallPart("c1", "look", {})])
     answer = Message("tool", [TextPart("x"), PNG], "c1")

@@ -16,7 +16,7 @@ from headrace_workers.providers.google.answer import API_NAME
 from headrace_workers.providers.google.media_contents import media_part, result_part
 from headrace_workers.providers.shared.extra_keys import ExtraKeys, Place
 from headrace_workers.providers.shared.lenient_json import UNREADABLE
-from headrace_workers.providers.shared.media import is_left_out
+from headrace_workers.providers.shared.media import is_left_out, with_files_as_text
 from headrace_workers.providers.shared.provider_errors import request_failure
 from headrace_workers.providers.shared.request_parts import parts_of, word_for
 
@@ -100,6 +100,7 @@ class _Contents:
         self._add("user", [part for part in parts if part != {"text": ""}] or [{"text": ""}])
 
     def tool_said(self, where: str, message: Message) -> None:
+        message = with_files_as_text(message)
         call_id = message.tool_call_id or ""
         call = self._calls.get(call_id)
         name = message.tool_name or (call.name if call else "")
@@ -107,8 +108,9 @@ class _Contents:
             raise request_failure(
                 "a message with role tool needs tool_name, or tool_call_id of a call that was made", where
             )
-        response: dict[str, Any] = {"name": name, "response": _result(where, message)}
-        if media := _media_results(where, message, takes_media=self._needs_signatures):
+        media = _media_results(where, message, takes_media=self._needs_signatures)
+        response: dict[str, Any] = {"name": name, "response": _result(message)}
+        if media:
             response["parts"] = media
         own_id = _kept(call.provider_data, "id") if call else ""
         if own_id:
@@ -136,6 +138,7 @@ class _Contents:
 
 
 def _texts(where: str, message: Message) -> list[str]:
+    message = with_files_as_text(message)
     for index, part in enumerate(parts_of(message)):
         if not isinstance(part, TextPart):
             raise request_failure(f"a message with role {message.role} can hold only text", f"{where}.content[{index}]")
@@ -210,22 +213,29 @@ def _kept(provider_data: dict[str, Any] | None, key: str) -> str:
 
 def _media_results(where: str, message: Message, *, takes_media: bool) -> list[dict[str, Any]]:
     """Return the images and files of a tool's result, which Gemini 3 and later take beside the text."""
-    return [
-        result_part(f"{where}.content[{index}]", part, takes_media=takes_media)
-        for index, part in enumerate(parts_of(message))
-        if isinstance(part, ImagePart | AudioPart | FilePart)
-    ]
+    media: list[dict[str, Any]] = []
+    for index, part in enumerate(parts_of(message)):
+        at = f"{where}.content[{index}]"
+        match part:
+            case TextPart():
+                KEYS.of("text", at, part.extra)
+            case ImagePart() | AudioPart() | FilePart():
+                media.append(result_part(at, part, takes_media=takes_media))
+            case _:
+                raise request_failure(f"a message with role tool cannot hold {word_for(part)}", at)
+    return media
 
 
-def _result(where: str, message: Message) -> dict[str, Any]:
+def _result(message: Message) -> dict[str, Any]:
     """Return the result of a tool as an object, which Google needs.
 
     Text that is no JSON object is put under ``result``.
     """
-    parts = [part for part in parts_of(message) if not isinstance(part, ImagePart | AudioPart | FilePart)]
-    text = "".join(_texts(where, msgspec.structs.replace(message, content=parts)))
-    if not text and len(parts) < len(parts_of(message)):
+    parts = parts_of(message)
+    texts = [part.text for part in parts if isinstance(part, TextPart)]
+    if parts and not texts:
         return {}
+    text = "".join(texts)
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
     except UNREADABLE:

@@ -21,7 +21,7 @@ from headrace_workers.providers.openai_chat.calls import API_NAME
 from headrace_workers.providers.openai_chat.user_content import TEXT_FIELDS, image_of, user_content
 from headrace_workers.providers.shared.extra_keys import ExtraKeys
 from headrace_workers.providers.shared.fitted_requests import with_fitted_schemas
-from headrace_workers.providers.shared.media import is_left_out, refused_in_answer, spoken_texts
+from headrace_workers.providers.shared.media import is_left_out, refused_in_answer, spoken_texts, with_files_as_text
 from headrace_workers.providers.shared.openai_refusals import check_chat, is_openai
 from headrace_workers.providers.shared.openai_schemas import openai_schemas
 from headrace_workers.providers.shared.provider_errors import request_failure
@@ -31,6 +31,7 @@ from headrace_workers.providers.shared.request_parts import (
     bearer_headers,
     encoded,
     merged,
+    parts_of,
     word_for,
 )
 from headrace_workers.providers.shared.response_formats import read_response_format
@@ -260,7 +261,8 @@ def _text_content(where: str, message: Message, keys: ExtraKeys) -> str | list[d
     if isinstance(message.content, str):
         return message.content
     sent: list[dict[str, Any]] = []
-    for index, part in enumerate(message.content):
+    message = with_files_as_text(message)
+    for index, part in enumerate(parts_of(message)):
         if not isinstance(part, TextPart):
             at = f"{where}.content[{index}]"
             raise request_failure(f"a message with role {message.role} cannot hold {word_for(part)}", at)

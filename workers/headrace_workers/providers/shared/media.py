@@ -86,6 +86,17 @@ def file_as_text(part: FilePart) -> str | None:
     return f"{head}\n{part.text}\n</file>"
 
 
+def with_files_as_text(message: Message) -> Message:
+    """Return a message with its text files as text parts, each in its place."""
+    if isinstance(message.content, str) or not any(isinstance(part, FilePart) for part in message.content):
+        return message
+    content: list[Part] = []
+    for part in message.content:
+        text = file_as_text(part) if isinstance(part, FilePart) else None
+        content.append(part if text is None else TextPart(text, extra=part.extra))
+    return msgspec.structs.replace(message, content=content)
+
+
 def spoken_texts(message: Message) -> frozenset[str]:
     """Return the transcripts of the audio in a message of the assistant, each of which is also a text part."""
     if isinstance(message.content, str):
