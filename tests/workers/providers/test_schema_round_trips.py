@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from headrace.schemas.response_type import ResponseType, response_type_of
 from headrace.testing.shared.schema_instances import NoInstanceError, instance_of
+from headrace_workers.providers.shared.openai_schemas import is_strict
 from headrace_workers.providers.shared.wire_format import ProviderFailedError
 from tests.answer_models import ANSWER_MODELS
 from tests.cases import case
@@ -135,3 +137,57 @@ def test_an_instance_of_a_providers_schema_fits_the_callers_schema(
         raise
     with case(answer, sent, original):
         wanted.read(answer)
+
+
+WORDS = [
+    "type",
+    "properties",
+    "required",
+    "items",
+    "anyOf",
+    "oneOf",
+    "allOf",
+    "enum",
+    "const",
+    "$ref",
+    "$defs",
+    "additionalProperties",
+    "description",
+    "format",
+    "pattern",
+    "minItems",
+    "minLength",
+    "prefixItems",
+    "not",
+    "default",
+    "definitions",
+    "title",
+    "exclusiveMinimum",
+    "uniqueItems",
+    "multipleOf",
+]
+VALUES = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-3, 3),
+        st.sampled_from(["object", "array", "string", "integer", "#/$defs/a", "#", "null", "a"]),
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*WORDS, "a", "b"]), inner, max_size=4),
+    max_leaves=10,
+)
+GARBAGE = st.fixed_dictionaries(
+    {"type": st.just("object")}, optional={word: VALUES for word in WORDS if word != "type"}
+)
+
+
+@given(schema=GARBAGE)
+def test_what_is_no_schema_is_refused_and_breaks_nothing(schema: JSON) -> None:
+    is_strict(schema)
+    for provider, fit in FITS.items():
+        with suppress(ProviderFailedError):
+            fit([("response_type", schema)])
+        REFUSALS[provider](schema)
+    for seed in (0, 3):
+        with suppress(NoInstanceError):
+            instance_of(schema, seed)

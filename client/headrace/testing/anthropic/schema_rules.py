@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from headrace.testing.anthropic.turns import AnthropicRefusal
+from headrace.testing.shared.schema_forms import fault_of_form
 
 _FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid")
 _ANNOTATIONS = ("title", "description", "default", "$defs", "definitions")
@@ -40,6 +41,8 @@ class StrictSchemas:
 
     def add(self, where: str, schema: dict[str, Any]) -> None:
         """Check a schema, and add its sizes to those of the request."""
+        if (fault := fault_of_form(schema)) is not None:
+            raise AnthropicRefusal(f"{where}: JSON schema is invalid: {fault}")
         self._check(where, schema, schema, ())
         if self._optional > _MAX_OPTIONAL:
             reason = f"{self._optional} optional parameters, at most {_MAX_OPTIONAL} are allowed"

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from headrace.testing.shared.schema_forms import fault_of_form
+
 _WORD_NAMES = """
     $id $defs $ref $anchor type format title description enum items prefixItems minItems maxItems minimum maximum anyOf
     oneOf properties additionalProperties required propertyOrdering
@@ -20,6 +22,10 @@ _LISTS = ("anyOf", "oneOf", "prefixItems")
 
 def fault_of_schema(schema: Any, where: str) -> str | None:
     """Return why Google refuses a schema; None if it takes it."""
+    if schema is True:
+        return None
+    if (fault := fault_of_form(schema)) is not None:
+        return f"Invalid value at '{where}': {fault}."
     return next(iter(_faults(schema, where)), None) or _endless(schema, where)
 
 

@@ -17,6 +17,7 @@ import msgspec
 
 from headrace.testing.shared.described_rules import with_described_rules
 from headrace.testing.shared.merged_schemas import merged_schemas
+from headrace.testing.shared.schema_forms import fault_of_form
 from headrace.testing.shared.string_instances import string_instance
 
 _FULL_LEVELS = 8
@@ -42,6 +43,8 @@ def instance_of(schema: Any, seed: int = 0) -> Any:
     draws properties, choices and lengths. The same schema and seed always give the same value. Raises NoInstanceError
     if no value was found.
     """
+    if (fault := None if schema is True else fault_of_form(schema)) is not None:
+        raise NoInstanceError(f"no JSON schema: {fault}")
     draw = random.Random(seed) if seed else None  # noqa: S311 - nothing secret
     return _InstanceMaker(schema, draw).make(schema, 0)
 

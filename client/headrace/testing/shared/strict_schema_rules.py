@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from headrace.testing.shared.request_rules import OpenAIRefusal
+from headrace.testing.shared.schema_forms import fault_of_form
 
 _FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
 _OF_TYPE = {
@@ -52,6 +53,8 @@ class _SchemaCheck:
             raise self._refusal(f"schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{kind}\"'.")
         if "anyOf" in schema:
             raise self._refusal("schema must not have 'anyOf' at the top level.")
+        if (fault := fault_of_form(schema)) is not None:
+            raise self._refusal(f"{fault}.")
         self._definitions = schema.get("$defs", {}) | schema.get("definitions", {})
         self._check(schema, (), 0)
         for count, limit, noun in (

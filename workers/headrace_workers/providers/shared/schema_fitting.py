@@ -30,13 +30,17 @@ _JSON_TYPES: dict[type, str] = {
     dict: "object",
 }
 
-_FORMS: tuple[tuple[str, type, str], ...] = (
-    ("properties", dict, "an object"),
+_FORMS: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
+    ("$defs", dict, "an object"),
+    ("$ref", str, "a text"),
     ("anyOf", list, "a list"),
-    ("oneOf", list, "a list"),
+    ("description", str, "a text"),
     ("enum", list, "a list"),
+    ("oneOf", list, "a list"),
+    ("properties", dict, "an object"),
+    ("required", list, "a list"),
+    ("type", (str, list), "a text or a list"),
 )
-
 _SCALARS = ("string", "number", "integer", "boolean")
 
 Keeps = Callable[[str, Any, Schema], bool]
@@ -83,12 +87,11 @@ def or_null(schema: Schema) -> Schema:
 
 def _plain(schema: Schema, where: str, place: str) -> Schema:
     """Return a part in the form that all providers share: with a type, closed, with ``anyOf`` as its only union."""
-    if "$ref" in schema:
-        rest = {word: value for word, value in schema.items() if word not in {"$ref", DEFINITIONS}}
-        return {"anyOf": [{"$ref": schema["$ref"]}]} | rest if rest else schema
     for word, kind, name in _FORMS:
         if word in schema and not isinstance(schema[word], kind):
             raise wrong_schema(where, place, f"{word} takes {name}, not {schema[word]!r}")
+    if "$ref" in schema:
+        return _plain_reference(schema)
     if "oneOf" in schema and "anyOf" not in schema:
         schema = {"anyOf" if word == "oneOf" else word: value for word, value in schema.items()}
     if not schema.keys() & {"type", "anyOf"}:
@@ -100,6 +103,16 @@ def _plain(schema: Schema, where: str, place: str) -> Schema:
             raise wrong_schema(where, place, "a provider takes no object with free keys: list its properties")
         schema = schema | {"properties": schema.get("properties", {}), "additionalProperties": False}
     return schema
+
+
+def _plain_reference(schema: Schema) -> Schema:
+    """Return a reference that stands alone, or in a union of one with the words that stood beside it."""
+    beside = {word: value for word, value in schema.items() if word not in {"$ref", DEFINITIONS}}
+    if not beside:
+        return schema
+    kept = {word: value for word, value in schema.items() if word in {DEFINITIONS, "description", "title"}}
+    rules = {word: value for word, value in beside.items() if word not in kept}
+    return described({"anyOf": [{"$ref": schema["$ref"]}]} | kept, rules)
 
 
 def _type_of(schema: Schema, where: str, place: str) -> str | list[str]:

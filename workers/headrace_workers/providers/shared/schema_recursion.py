@@ -16,12 +16,12 @@ Schema = dict[str, Any]
 
 def is_recursive(schema: Schema) -> bool:
     """Return whether a definition of the schema refers to itself, directly or by way of others."""
-    return bool(_recursive_names(schema.get(DEFINITIONS, {})))
+    return bool(_recursive_names(_definitions_of(schema)))
 
 
 def unrolled(schema: Schema, levels: int) -> Schema:
     """Return the schema without recursion. Each recursive definition is there ``levels`` times."""
-    definitions = schema.get(DEFINITIONS, {})
+    definitions = _definitions_of(schema)
     recursive = _recursive_names(definitions)
     if not recursive:
         return schema
@@ -37,6 +37,11 @@ def unrolled(schema: Schema, levels: int) -> Schema:
     rest = {word: part for word, part in schema.items() if word != DEFINITIONS}
     root: Schema = _with_levels(rest, recursive, definitions, 1, levels)
     return root | {DEFINITIONS: _used(root, made)}
+
+
+def _definitions_of(schema: Schema) -> Schema:
+    definitions = schema.get(DEFINITIONS)
+    return definitions if isinstance(definitions, dict) else {}
 
 
 def _with_levels(schema: Any, recursive: set[str], definitions: Schema, level: int, levels: int) -> Any:
