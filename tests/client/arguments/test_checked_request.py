@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from headrace.arguments.checked_request import build_options, build_request, check_names
 from headrace.arguments.run_arguments import RunArguments
 from headrace.errors import InvalidRequestError
-from headrace.types import FilePart, ImagePart, Message, TextPart, Tool, ToolCallPart
+from headrace.types import FilePart, ImagePart, Message, Part, TextPart, Tool, ToolCallPart
 from headrace.wire.codec import decode_request, encode_request
 from headrace.wire.run_request import RunRequest
 from tests.cases import each
@@ -309,17 +309,6 @@ def test_a_str_is_one_message_of_the_user() -> None:
         {"content": None, "tool_calls": [nested("{}")], "refusal": None, "function_call": None, "audio": None},
     ],
 )
-def test_variables_are_not_filled_in_files() -> None:
-    parts = [TextPart("Hello {{name}}"), FilePart("a.txt", text="Hello {{name}}")]
-
-    request = build(messages=[Message("user", list(parts))], variables={"name": "Ada"})
-
-    assert request.messages[0].content == [
-        TextPart("Hello Ada"),
-        FilePart("a.txt", "text/plain", text="Hello {{name}}"),
-    ]
-
-
 def test_an_answer_with_nothing_but_tool_calls_needs_no_content(message: dict[str, Any]) -> None:
     request = build(messages=[{"role": "assistant", **message}])
 
@@ -512,3 +501,14 @@ def test_options_do_not_show_the_key() -> None:
     options = build_options({"model": "gpt-4o", "messages": HELLO, "provider_api_key": "sk-secret"})
 
     assert "secret" not in f"{options} {options!r}"
+
+
+def test_variables_are_not_filled_in_files() -> None:
+    parts: list[Part] = [TextPart("Hello {{name}}"), FilePart("a.txt", text="Hello {{name}}")]
+
+    request = build(messages=[Message("user", parts)], variables={"name": "Ada"})
+
+    assert request.messages[0].content == [
+        TextPart("Hello Ada"),
+        FilePart("a.txt", "text/plain", text="Hello {{name}}"),
+    ]
