@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextvars
 import gc
 import os
@@ -19,12 +20,14 @@ import headrace
 from headrace import (
     Client,
     ForkedStreamError,
+    ImagePart,
     InvalidRequestError,
     OutputValidationError,
     RateLimitError,
     RunTimeoutError,
     StreamConsumedError,
     TextDelta,
+    TextPart,
     ToolCallReturned,
     ToolCallStarted,
     TurnEnded,
@@ -166,10 +169,35 @@ def test_what_is_wrong_with_a_call_is_told_to_the_model(way: str, client: Client
     assert result.text == "Sorry."
     assert tool_texts(result) == [
         "Error: ValueError: no such city",
-        "Error: the tool returned bytes, which a model cannot read: return a str, or headrace.ImagePart for an image",
+        "Error: the tool returned bytes, which a model cannot read: return a str, or a part such as headrace.ImagePart.from_file(data)",
         "Error: there is no tool 'get_wether'; the tools are: get_weather, fail, picture",
         "Error: town: there is no such argument; city: is missing. get_weather takes: city",
     ]
+
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+
+def draw(what: str) -> list[TextPart | ImagePart]:
+    """Draw a picture."""
+    return [TextPart(what), ImagePart.from_file(base64.b64decode(PIXEL))]
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_picture_that_a_function_returns_is_shown_to_the_model_where_the_provider_takes_it(
+    name: str, client: Client, provider: SimulatedProvider
+) -> None:
+    provider.enqueue(calling(("draw", {"what": "a dot"})), Script(text="Nice."))
+    assert run_tools(client, name, "sync", [draw]).text == "Nice."
+    assert PIXEL in str(provider.requests()[-1].body)
+
+
+def test_a_picture_that_a_provider_does_not_take_from_a_function_is_refused_by_its_place(
+    client: Client, provider: SimulatedProvider
+) -> None:
+    provider.enqueue(calling(("draw", {"what": "a dot"})))
+    with pytest.raises(InvalidRequestError, match=r"^messages\[2\]"):
+        client.run_tools(model="openai-chat/gpt-4o", messages=HELLO, tools=[draw])
 
 
 class NotAllowedError(Exception):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 
 from headrace.answers.tool_arguments import well_formed_text
-from headrace.types import Part
+from headrace.types import AudioPart, FilePart, ImagePart, Part, TextPart
 
 Content = str | list[Part]
-_PARTS: tuple[type, ...] = get_args(Part)
+_PARTS = (TextPart, ImagePart, AudioPart, FilePart)
+"""Parts that a tool may return."""
 _MAX_ERROR = 10_000
 """Characters of an error's text that a model is told."""
 
@@ -30,7 +31,7 @@ def content_of(value: Any) -> Content:
     if isinstance(value, (bytes, bytearray, memoryview)):
         raise UnfitResultError(
             f"the tool returned {type(value).__name__}, which a model cannot read: "
-            "return a str, or headrace.ImagePart for an image"
+            "return a str, or a part such as headrace.ImagePart.from_file(data)"
         )
     parts = list(value) if isinstance(value, (list, tuple)) else [value]
     if parts and all(isinstance(part, _PARTS) for part in parts):

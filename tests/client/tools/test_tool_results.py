@@ -73,7 +73,10 @@ def test_a_result_becomes_text_or_parts(value: Any, content: Any) -> None:
 @each(
     ("value", "words"),
     [
-        (b"\x89PNG", "the tool returned bytes, which a model cannot read: return a str, or headrace.ImagePart"),
+        (
+            b"\x89PNG",
+            "the tool returned bytes, which a model cannot read: return a str, or a part such as headrace.ImagePart",
+        ),
         (bytearray(b"x"), "the tool returned bytearray"),
         (object(), "the tool returned object, which JSON cannot hold: return a str, or a dict"),
         ({"a": object()}, "the tool returned dict, which JSON cannot hold"),
