@@ -53,7 +53,7 @@ def fail(client: Client, kind: type[HeadraceError], *, stream: bool = True, **ar
     ("argument", "value"),
     [
         ("messages", []),
-        ("messages", "Hello"),
+        ("messages", ""),
         ("temperature", 3),
         ("temperature", "hot"),
         ("max_output_tokens", 0),

@@ -131,7 +131,7 @@ def test_a_plug_in_streams_text_and_usage_and_tells_errors_and_its_spans_name_it
         with pytest.raises(ProviderError, match="out of memory") as caught:
             broken.result.result(60)
         assert caught.value.partial_text == "Hel"
-        with pytest.raises(InvalidRequestError, match="ollama-chat does not have it"):
+        with pytest.raises(InvalidRequestError, match="the format ollama-chat does not take it"):
             client.run_local(model="local/llama3", messages=HELLO, reasoning_effort="low")
         client.flush(60)
 
