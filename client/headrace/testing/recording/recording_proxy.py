@@ -140,7 +140,7 @@ class _Recorder:
         problem = None
         try:
             await answer.pass_on(self._client)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             problem = f"{base_url}: {str(error) or type(error).__name__}"
             answer.failed(problem)
         finally:
