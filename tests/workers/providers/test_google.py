@@ -297,7 +297,7 @@ def test_events_without_their_content_type_are_read() -> None:
     )
     assert API.read_body(request(stream=False), body).message == Message("assistant", "ab")
     with pytest.raises(ProviderFailedError, match="a server-sent event is larger"):
-        API.read_body(request(stream=False), b"data: " + b"x" * (17 << 20))
+        API.read_body(request(stream=False), b"data: " + b"x" * (33 << 20))
 
 
 @pytest.mark.parametrize(
