@@ -70,7 +70,8 @@ def _value(draw: st.DrawFn, marks: Marks, key: str) -> Any:
 
 @st.composite
 def _part(draw: st.DrawFn, marks: Marks, role: str) -> dict[str, Any]:
-    kinds = ["text", "image", "image_url"] if role == "user" or draw(st.integers(0, 9)) == 0 else ["text"]
+    media = ["image", "image_url", "file", "file by url", "document", "audio"]
+    kinds = ["text", *media] if role == "user" or draw(st.integers(0, 9)) == 0 else ["text"]
     kind = draw(st.sampled_from(kinds))
     further = draw(_further(marks, "part"))
     match kind:
@@ -80,6 +81,15 @@ def _part(draw: st.DrawFn, marks: Marks, role: str) -> dict[str, Any]:
             inside = {"detail": marks.mark()} if draw(st.booleans()) else {}
             further.pop("detail", None)
             return {"type": "image_url", "image_url": {"url": f"https://x.test/{marks.mark()}png", **inside}, **further}
+        case "file":
+            return {"type": "file", "text": marks.mark(), **further}
+        case "file by url":
+            return {"type": "input_file", "file_url": f"https://x.test/{marks.mark()}pdf", **further}
+        case "document":
+            source = {"type": "text", "media_type": "text/plain", "data": marks.mark()}
+            return {"type": "document", "source": source, "title": marks.mark(), **further}
+        case "audio":
+            return {"type": "audio_url", "audio_url": {"url": f"https://x.test/{marks.mark()}mp3"}, **further}
         case _:
             is_empty = draw(st.integers(0, 9)) == 0
             return {"type": "text", "text": draw(st.sampled_from(["", " "])) if is_empty else marks.mark(), **further}
