@@ -22,7 +22,14 @@ from headrace.arguments.run_arguments import RunArguments
 from headrace.errors import RunTimeoutError
 from headrace.tool_loop.open_items import has_open_items
 from headrace.tool_loop.tool_events import ToolCallReturned
-from headrace.tool_loop.tools_result import RunToolsResult, StopReason, has_content, is_paused, tools_result
+from headrace.tool_loop.tools_result import (
+    RunToolsResult,
+    StopReason,
+    has_content,
+    is_paused,
+    plain_result,
+    tools_result,
+)
 from headrace.tools.function_tool import FunctionTool, UnfitArgumentsError
 from headrace.tools.tool_results import failure_content
 from headrace.types import Message, RunLocalResult, StreamResult, ToolCall
@@ -111,7 +118,7 @@ class ToolConversation:
     def model_answered(self, result: RunLocalResult) -> list[PlannedCall]:
         """Take the model's answer. Return the calls that need an answer now."""
         turn = self.turn
-        self.turns.append(result)
+        self.turns.append(plain_result(result))
         if has_content(result.message):
             self.messages.append(result.message)
         is_last = len(self.turns) >= self._max_turns

@@ -73,6 +73,13 @@ def tools_result(
     return RunToolsResult(**fields, messages=messages, turns=turns, stopped=stopped)
 
 
+def plain_result(result: RunLocalResult) -> RunLocalResult:
+    """Return the result of a turn as a RunLocalResult, also of a streamed run: so turns look the same in each way."""
+    if type(result) is RunLocalResult:
+        return result
+    return RunLocalResult(**{name: getattr(result, name) for name in RunLocalResult.__struct_fields__})
+
+
 def is_paused(result: RunLocalResult) -> bool:
     """Tell whether a provider paused its answer: Anthropic's own tools had more to do than fits into one response."""
     return result.provider_finish_reason == "pause_turn" and not result.tool_calls

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 from typing import Any
 
 import msgspec
@@ -13,6 +15,7 @@ import headrace
 from headrace.errors import InvalidRequestError, RunTimeoutError
 from headrace.tool_loop.tool_conversation import ToolConversation
 from headrace.tool_loop.tool_run import conversation_of
+from headrace.tool_loop.tools_result import RunToolsResult
 from headrace.tool_loop.turn_calls import TurnCalls
 from headrace.types import Message, Part, ReasoningPart, StreamResult, ToolCall, ToolCallPart, Usage
 
@@ -262,15 +265,14 @@ def test_a_wrong_argument_is_refused_before_the_model_is_asked(arguments: dict[s
     assert caught.value.argument == argument
 
 
-def test_results_can_be_compared_and_pickled() -> None:
+def test_results_can_be_compared_pickled_and_written_as_json() -> None:
     talk = conversation()
     talk.model_answered(answer("Hi."))
     result = talk.result(101.0)
 
     assert msgspec.structs.asdict(result)["messages"] == talk.messages
-    import pickle
-
     assert pickle.loads(pickle.dumps(result)) == result
+    assert RunToolsResult.from_dict(json.loads(json.dumps(result.to_dict()))) == result
 
 
 def item(kind: str, **fields: Any) -> ReasoningPart:
