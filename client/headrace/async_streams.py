@@ -201,6 +201,20 @@ class AsyncResultFuture(asyncio.Future[Any]):
             self._delivery.abort()
         return is_cancelled
 
+    def result(self) -> Any:
+        """Return the result of a run that has ended. Raises InvalidStateError before the end: ``await`` waits for it."""
+        self._check_ended()
+        return super().result()
+
+    def exception(self) -> BaseException | None:
+        """Return the error of a run that has ended, or None. Raises InvalidStateError before the end."""
+        self._check_ended()
+        return super().exception()
+
+    def _check_ended(self) -> None:
+        if not self.done():
+            raise asyncio.InvalidStateError("the run has not ended: `await stream.result` waits for it")
+
     def add_done_callback(self, fn: Callable[[Any], object], *, context: Context | None = None) -> None:
         """Call ``fn`` with this future at the end of the run.
 

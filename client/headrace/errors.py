@@ -68,7 +68,12 @@ class EngineUnavailableError(HeadraceError):
         self.reason = reason
 
     def _words(self) -> str:
-        return f"no engine at {self.address}: {self.reason}"
+        place = _ENGINES_WITHOUT_ADDRESS.get(self.address) or f"no engine at {self.address}"
+        return f"{place}: {self.reason}"
+
+
+_ENGINES_WITHOUT_ADDRESS = {"embedded": "this program's own engine", "the engine": "the engine"}
+"""Address of an EngineUnavailableError that is no address → what the text calls the engine."""
 
 
 class InvalidRequestError(HeadraceError):
@@ -263,7 +268,7 @@ class OutputValidationError(RunError):
         self.usage = usage
 
     def _words(self) -> str:
-        place = "" if self.path == "$" else f"{self.path}: "
+        place = "" if self.path == "$" else f"the answer does not fit at {self.path}: "
         return f"run {self.span_id}: {place}{self.reason}"
 
 

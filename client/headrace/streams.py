@@ -72,7 +72,9 @@ class Stream:
     def partial_answer(self) -> PartialAnswer:
         """Return what reads the answer as it grows. Raises InvalidRequestError without ``response_type``."""
         if self._answer is None:
-            raise InvalidRequestError("is missing: partials() yields the object of a run with it", "response_type")
+            raise InvalidRequestError(
+                "is missing: give a type to the run, and partials() yields its object", "response_type"
+            )
         from headrace.runs.partial_answer import PartialAnswer
 
         return PartialAnswer(self._answer.response_type, monotonic)

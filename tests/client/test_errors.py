@@ -100,6 +100,17 @@ def test_the_facts_of_a_provider_s_error_are_in_its_text() -> None:
     assert str(InvalidRequestError("no such model", None, "openai", 404)) == "openai: no such model (HTTP 404)"
 
 
+def test_an_engine_without_an_address_is_named_in_words() -> None:
+    assert str(EngineUnavailableError("embedded", "it ended")) == "this program's own engine: it ended"
+    assert str(EngineUnavailableError("the engine", "it ended")) == "the engine: it ended"
+    assert str(EngineUnavailableError("ipc:///run/x", "it ended")) == "no engine at ipc:///run/x: it ended"
+
+
+def test_an_answer_that_does_not_fit_says_where() -> None:
+    misfit = OutputValidationError(SPAN, "Expected `int`, got `str`", "", "$.a")
+    assert str(misfit) == f"run {SPAN}: the answer does not fit at $.a: Expected `int`, got `str`"
+
+
 def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
     """Read the indented names, and compare each with the class it stands under."""
     assert errors.__doc__ is not None

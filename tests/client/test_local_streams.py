@@ -233,6 +233,21 @@ def test_an_async_result_resolves_in_its_own_loop() -> None:
     assert asyncio.run(main()) == "a"
 
 
+def test_an_async_result_that_is_asked_for_too_early_says_to_await_it() -> None:
+    async def main() -> None:
+        run = FakeRun()
+        future = AsyncLocalStream(run.delivery).result
+        with pytest.raises(asyncio.InvalidStateError, match=r"`await stream\.result` waits"):
+            future.result()
+        with pytest.raises(asyncio.InvalidStateError, match=r"`await stream\.result` waits"):
+            future.exception()
+        run.ends()
+        assert (await future).text == future.result().text
+        assert future.exception() is None
+
+    asyncio.run(main())
+
+
 # Who keeps a run going.
 
 

@@ -105,7 +105,7 @@ def test_asking_starts_no_engine_and_the_log_of_each_engine_stays(environment: d
     assert told["killed"] == [False, f"it has ended, and the next run starts another; its log is {first}", first]
     is_running, reason, second = told["again"]
     assert (is_running, reason) == (True, "")
-    assert told["closed"] == [False, "no engine at embedded: this client is closed; make a new one", second]
+    assert told["closed"] == [False, "this program's own engine: this client is closed; make a new one", second]
 
     logs = sorted((tmp_path / "data" / "logs").iterdir())
     assert logs == sorted([Path(first), Path(second)])
@@ -131,7 +131,7 @@ def test_the_error_of_an_engine_that_cannot_start_has_the_last_lines_of_its_log(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=120
     )
 
-    assert ended.stdout.startswith("EngineUnavailableError no engine at embedded: it ended with status ")
+    assert ended.stdout.startswith("EngineUnavailableError this program's own engine: it ended with status ")
     assert "this is no worker, says [key]" in ended.stdout
     [log] = (tmp_path / "data" / "logs").iterdir()
     assert f"its log is {log}" in ended.stdout

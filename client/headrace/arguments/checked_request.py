@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict, get_args
+from typing import Any, TypedDict, get_args, get_origin
 
 import msgspec
 
@@ -135,13 +135,20 @@ def build_request(
 def _response_format(
     arguments: RunArguments, answer_format: dict[str, Any] | None, original_paths: OriginalPaths
 ) -> dict[str, Any] | None:
-    given = checks.json_mapping("response_format", arguments.get("response_format"))
+    given = _schema_given(arguments.get("response_format"))
     if answer_format is None:
         return given
     if given is not None:
         raise InvalidRequestError("give response_type or response_format, not both", "response_type")
     original_paths["response_format"] = "response_type"
     return answer_format
+
+
+def _schema_given(response_format: object) -> dict[str, Any] | None:
+    """Check ``response_format``, and return it. A type, as the SDK of OpenAI takes it there, is told its own argument."""
+    if isinstance(response_format, type) or get_origin(response_format) is not None:
+        raise InvalidRequestError("takes a dict; give a type as response_type", "response_format")
+    return checks.json_mapping("response_format", response_format)
 
 
 def build_embedding_request(

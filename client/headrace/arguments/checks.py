@@ -81,10 +81,11 @@ def word(argument: str, value: Any) -> str | None:
 
 def waiting_time(argument: str, value: Any) -> float:
     """Check a time to wait, in seconds, and return it."""
-    given = number(argument, value, 0, _MAX_MILLISECONDS / 1000)
-    if given is None:
-        raise InvalidRequestError("takes a number of seconds, not None", argument)
-    return float(given)
+    longest = _MAX_MILLISECONDS // 1000
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= longest:
+        reason = f"takes a number of seconds from 0 to {longest} (a year), not {shown(value)}"
+        raise InvalidRequestError(reason, argument)
+    return float(value)
 
 
 def seconds(argument: str, milliseconds: Any) -> float | None:

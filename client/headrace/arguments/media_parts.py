@@ -275,7 +275,9 @@ def _image(given: _Given, extra: dict[str, Any] | None, own: dict[str, Any] | No
     if data and not media_type:
         media_type = type_of_base64(data)
     if not (url or file_id or (data and media_type)):
-        raise InvalidRequestError("an image needs a url, or data and media_type, or file_id", given.argument)
+        raise InvalidRequestError(
+            "an image needs a url, or data and media_type, or file_id; ImagePart.from_file reads a file", given.argument
+        )
     return ImagePart(url, data, _known(media_type), extra, file_id, own)
 
 
@@ -287,7 +289,9 @@ def _audio(given: _Given, extra: dict[str, Any] | None, own: dict[str, Any] | No
     if data and not media_type:
         media_type = found or type_of_base64(data)
     if not (url or (data and media_type) or own):
-        raise InvalidRequestError("audio needs data and media_type, or a url", given.argument)
+        raise InvalidRequestError(
+            "audio needs data and media_type, or a url; AudioPart.from_file reads a file", given.argument
+        )
     return AudioPart(data, _known(media_type), url, transcript, own, extra)
 
 
@@ -303,7 +307,10 @@ def _file(given: _Given, extra: dict[str, Any] | None, own: dict[str, Any] | Non
     if data and media_type and is_text_type(media_type) and media_type != PDF:
         text, data = _text_in(given.at("data"), data), None
     if not (url or file_id or text is not None or (data and media_type)):
-        raise InvalidRequestError("a file needs data and media_type, or text, or a url, or file_id", given.argument)
+        raise InvalidRequestError(
+            "a file needs data and media_type, or text, or a url, or file_id; FilePart.from_file reads a file",
+            given.argument,
+        )
     if text is not None and not is_text_type(media_type or PLAIN_TEXT):
         raise InvalidRequestError(f"is {media_type}, which is no text: give data", given.at("text"))
     return FilePart(name, _known(media_type), data, text, url, file_id, own, extra)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from headrace.tools.function_tool import FunctionTool
 
 _TOOL_CHOICES = ("auto", "none", "required")
+_CHOICES_OF_OTHERS = {"any": "'required'", "auto": "'auto'", "none": "'none'", "required": "'required'"}
+"""A word of a provider for a choice, in lower case → Headrace's."""
 _FUNCTION = "function"
 _SCHEMA_KEYS = ("parameters", "input_schema", "inputSchema", "parameters_json_schema", "parametersJsonSchema")
 """The names for a tool's schema: of OpenAI, Anthropic, MCP, and Google."""
@@ -54,7 +56,8 @@ def read_tools(tools: object, original_paths: OriginalPaths) -> list[Tool]:
     if tools is None:
         return []
     if isinstance(tools, (str, bytes, Mapping)) or not isinstance(tools, Sequence):
-        raise InvalidRequestError("takes a list of tools", "tools")
+        one = callable(tools) or isinstance(tools, (Mapping, Tool))
+        raise InvalidRequestError("takes a list of tools" + ("; put the tool into a list" if one else ""), "tools")
     read = [
         _told(f"tools[{index}]", tool.tool)
         if _is_function(tool)
@@ -137,7 +140,9 @@ def read_tool(argument: str, tool: object, original_paths: OriginalPaths) -> Too
     built = _built(levels, kind, extra, original_paths)
     if not built.name:
         is_given = any("name" in keys for _, keys in levels)
-        raise InvalidRequestError("takes a non-empty name", f"{argument}.name" if is_given else argument)
+        if is_given:
+            raise InvalidRequestError("takes a non-empty name", f"{argument}.name")
+        raise InvalidRequestError("the tool has no name: give one as 'name'", argument)
     return built
 
 
@@ -209,4 +214,17 @@ def read_tool_choice(choice: Any, tools: list[Tool]) -> str | dict[str, str] | N
                 f"there is no tool {shown(choice['tool'])}; there are: {', '.join(names)}", "tool_choice"
             )
         return {"tool": plain_text("tool_choice.tool", choice["tool"])}
-    raise InvalidRequestError("takes 'auto', 'none', 'required' or {'tool': name}", "tool_choice")
+    meant = _choice_meant(choice, tools)
+    advice = f"; did you mean {meant}?" if meant else f", not {shown(choice)}"
+    raise InvalidRequestError(f"takes 'auto', 'none', 'required' or {{'tool': name}}{advice}", "tool_choice")
+
+
+def _choice_meant(choice: object, tools: list[Tool]) -> str | None:
+    """Return Headrace's form of a choice that is written in the form of a provider, or as a function or a bare name."""
+    kind = choice.get("type", choice.get("mode")) if isinstance(choice, Mapping) else choice
+    if isinstance(kind, str) and kind.lower() in _CHOICES_OF_OTHERS:
+        return _CHOICES_OF_OTHERS[kind.lower()]
+    inner = choice.get(_FUNCTION, choice) if isinstance(choice, Mapping) else None
+    name = inner.get("name") if isinstance(inner, Mapping) else getattr(choice, "__name__", choice)
+    names = [chosen_by(tool) for tool in tools]
+    return f"{{'tool': {shown(name)}}}" if isinstance(name, str) and name in names else None

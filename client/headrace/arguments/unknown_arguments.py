@@ -106,6 +106,12 @@ _OF_RUNS = {
     "labels": "use metadata",
     "on_event": "use stream=True, and iterate stream.events()",
     "max_turns": "run_tools takes it",
+    "max_steps": "run_tools takes max_turns",
+    "max_iterations": "run_tools takes max_turns",
+    "max_rounds": "run_tools takes max_turns",
+    "max_tool_rounds": "run_tools takes max_turns",
+    "chain_limit": "run_tools takes max_turns",
+    "agent": "run_tools calls your functions",
 }
 """The same, for runs only."""
 

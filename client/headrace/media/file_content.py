@@ -62,7 +62,7 @@ def read_file(file: FileSource) -> FileContent:
     InvalidRequestError for an empty or too large file, a URL, and a value that is no file.
     """
     if isinstance(file, (bytes, bytearray, memoryview)):
-        content = FileContent(bytes(file), None, f"{type(file).__name__} of {len(file)} bytes")
+        content = FileContent(bytes(file), None, f"the {type(file).__name__} object of {len(file)} bytes")
     elif isinstance(file, (str, os.PathLike)):
         content = _read_path(file)
     elif callable(getattr(file, "read", None)):
@@ -100,10 +100,17 @@ def _read_open(file: BinaryFile) -> FileContent:
 
 def _too_large(shown: str, size: int) -> InvalidRequestError:
     return InvalidRequestError(
-        f"{shown} has {size / _MIB:.1f} MiB, and a message carries files of at most {MAX_FILE_BYTES // _MIB} MiB: "
+        f"{shown} has {_mebibytes(size)} MiB, and a message carries files of at most {MAX_FILE_BYTES // _MIB} MiB: "
         "make it smaller, or upload it to the provider and give the part's url or file_id",
         "file",
     )
+
+
+def _mebibytes(size: int) -> str:
+    """Return a size beyond the limit. A file without a known size is read up to the limit only."""
+    limit = MAX_FILE_BYTES // _MIB
+    words = f"{size / _MIB:.1f}"
+    return f"more than {limit}" if words == f"{limit:.1f}" else words
 
 
 def read_media(file: FileSource, media_type: str | None, family: str) -> tuple[str, str]:

@@ -206,6 +206,30 @@ def test_a_wrong_argument_is_named(argument: str, changes: dict[str, Any]) -> No
     assert str(caught.value).startswith(f"{argument}: ")
 
 
+MEANT: list[tuple[dict[str, Any], str]] = [
+    ({"response_format": Message}, "takes a dict; give a type as response_type"),
+    ({"response_format": list[str]}, "takes a dict; give a type as response_type"),
+    ({"tools": print}, "takes a list of tools; put the tool into a list"),
+    ({"tools": TOOL}, "takes a list of tools; put the tool into a list"),
+    ({"tools": [{"description": "d"}]}, "the tool has no name: give one as 'name'"),
+    ({"tools": [TOOL], "tool_choice": "any"}, "did you mean 'required'?"),
+    ({"tools": [TOOL], "tool_choice": {"type": "any"}}, "did you mean 'required'?"),
+    ({"tools": [TOOL], "tool_choice": {"mode": "AUTO"}}, "did you mean 'auto'?"),
+    ({"tools": [TOOL], "tool_choice": "f"}, "did you mean {'tool': 'f'}?"),
+    ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "f"}}, "did you mean {'tool': 'f'}?"),
+    ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}}, "did you mean {'tool': 'f'}?"),
+    ({"tools": [TOOL], "tool_choice": "g"}, "takes 'auto', 'none', 'required' or {'tool': name}, not 'g'"),
+]
+
+
+@each(("changes", "words"), MEANT)
+def test_a_form_of_another_library_says_what_was_meant(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        build(**changes)
+
+    assert words in caught.value.reason
+
+
 @pytest.mark.parametrize("name", ["model", "messages"])
 def test_an_argument_that_must_be_there_is_named(name: str) -> None:
     arguments = {"model": "gpt-4o", "messages": HELLO}

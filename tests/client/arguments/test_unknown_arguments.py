@@ -51,6 +51,7 @@ MEANT = {
     "steam": "did you mean stream?",
     "sytem": "if you mean system: give the text as a message",
     "max_token": "max_output_tokens",
+    "max_iterations": "run_tools takes max_turns",
     "colour": "custom_options passes a field of the provider's request on as it is",
 }
 MEANT_BY_EMBEDDINGS = {

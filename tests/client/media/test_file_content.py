@@ -60,7 +60,7 @@ def test_a_path_that_cannot_be_read_is_an_os_error_that_names_it(tmp_path: Path)
 
 
 WRONG: list[tuple[Any, Any, str]] = [
-    (ImagePart, b"", "bytes of 0 bytes is empty"),
+    (ImagePart, b"", "bytes object of 0 bytes is empty"),
     (ImagePart, b"words", r"no image of a known type: give media_type, such as 'image/png'"),
     (ImagePart, PDF, r"application/pdf: use FilePart.from_file"),
     (ImagePart, WAV, r"audio/wav: use AudioPart.from_file"),
@@ -71,7 +71,7 @@ WRONG: list[tuple[Any, Any, str]] = [
     (ImagePart, "https://x.test/a.png", "not a URL: give the part's url"),
     (ImagePart, io.StringIO("x"), "open it with mode 'rb'"),
     (ImagePart, 5, "takes a path, bytes, or an open binary file, not int"),
-    (ImagePart, b"\0".join([b""]), "empty"),
+    (ImagePart, b"\0".join([b""]), "the bytes object of 0 bytes is empty"),
 ]
 
 
@@ -86,7 +86,7 @@ def test_a_file_that_no_request_can_carry_is_refused_before_it_is_read(tmp_path:
     with path.open("wb") as file:
         os.truncate(file.fileno(), MAX_FILE_BYTES + 1)  # a hole: it takes no room on the disk
 
-    with pytest.raises(InvalidRequestError, match=r"huge.png has 35.0 MiB.*at most 35 MiB"):
+    with pytest.raises(InvalidRequestError, match=r"huge.png has more than 35 MiB.*at most 35 MiB"):
         ImagePart.from_file(path)
     with path.open("rb") as opened, pytest.raises(InvalidRequestError, match=r"huge\.png"):
         ImagePart.from_file(opened)

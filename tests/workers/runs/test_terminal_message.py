@@ -105,7 +105,7 @@ def test_an_expired_clock_becomes_a_failed_message_with_its_name_and_limit() -> 
         attempt=2,
         sequence=5,
         kind="timeout",
-        reason="the idle clock ran out after 1.5 s",
+        reason="the provider was silent for 1.5 s (idle timeout)",
         usage=USAGE,
         clock="idle",
         limit=1.5,

@@ -27,6 +27,15 @@ TOO_LARGE = "answer_too_large"
 CHARACTERS_PER_TOKEN = 4
 """The average length of a token of English text. For estimates only."""
 
+_CLOCKS = {
+    "connect": "no connection to the provider within {limit} (connect timeout)",
+    "first_chunk": "no content from the provider within {limit} (first_chunk timeout)",
+    "idle": "the provider was silent for {limit} (idle timeout)",
+    "total": "not finished within {limit} (total timeout)",
+    "reader": "the program read no event of a full stream for {limit} (reader timeout)",
+}
+"""Name of a clock → what has happened when it runs out."""
+
 RunEnd = Completion | ProviderFailure | Expired | Usage
 """How a run ended. ``Usage`` means that it was aborted, and used so much."""
 
@@ -90,7 +99,7 @@ def terminal_message(ending: RunEnd, facts: TerminalFacts) -> Terminal:
                 attempt=attempt,
                 sequence=sequence,
                 kind="timeout",
-                reason=f"the {ending.clock} clock ran out after {ending.limit:g} s",
+                reason=_CLOCKS[ending.clock].format(limit=f"{ending.limit:g} s"),
                 usage=facts.usage,
                 clock=ending.clock,
                 limit=ending.limit,
