@@ -5,35 +5,21 @@ from __future__ import annotations
 import concurrent.futures
 import itertools
 import os
-import random
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, Unpack, cast, overload
 
-from headrace.arguments.checked_request import (
-    RequestContext,
-    RunOptions,
-    build_embedding_request,
-    build_options,
-    build_request,
-    check_names,
-)
 from headrace.arguments.checks import json_mapping, waiting_time
-from headrace.arguments.original_paths import OriginalPaths
-from headrace.arguments.provider_access import ProviderAccess, access_from
 from headrace.arguments.run_arguments import EmbeddingArguments, RunArguments
-from headrace.arguments.trace_context import current_traceparent
 from headrace.arguments.unknown_arguments import advice_for_client
 from headrace.connections import program_end  # noqa: F401 - its import registers the exit handler
+from headrace.connections.run_starter import RunStarter
 from headrace.errors import ConfigurationError, EngineUnavailableError, HeadraceError, InvalidRequestError
-from headrace.pricing.prices import PriceTable
 from headrace.process.callbacks import is_io_thread
 from headrace.process.clock import monotonic
 from headrace.process.logs import log_in_program
 from headrace.runs.delivery import Delivery, RunHandle
-from headrace.runs.run_plan import RunPlan
-from headrace.runs.session import Session
 from headrace.settings.settings import (
     EMBEDDED,
     SpansConfig,
@@ -48,9 +34,7 @@ from headrace.settings.toml_file import remember_places
 from headrace.streams import LocalStream, ResultFuture
 from headrace.tool_loop.tool_client import ToolClient
 from headrace.types import FlushCounts, RunEmbeddingResult, RunLocalResult
-from headrace.wire.codec import encode_request
-from headrace.wire.messages import MAX_REQUEST_BYTES, FlushResult
-from headrace.wire.run_request import RunRequest
+from headrace.wire.messages import FlushResult
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,10 +81,7 @@ class Client(ToolClient):
         settings = with_otel_sink(with_built_in(files, os.environ), os.environ)
         if self._address is None:
             _check_hook(settings.spans)
-        self._configured = files.providers
-        self._providers = tuple(settings.providers)
-        self._total_timeout = settings.engine.total_timeout
-        self._prices = PriceTable(settings.prices)
+        self._starter = RunStarter(self._address, self._connect_timeout, files.providers, settings)
         self._number = next(_numbers)
         self._is_closed = False
 
@@ -157,7 +138,7 @@ class Client(ToolClient):
         HeadraceError.
         """
         reader = _answer_reader(response_type)
-        delivery = self._start(stream, arguments, reader)
+        delivery = self._start(arguments, reader, stream=stream)
         return LocalStream(delivery, reader) if stream else cast("RunLocalResult", _wait(delivery, reader))
 
     @overload
@@ -208,7 +189,7 @@ class Client(ToolClient):
         from headrace.async_streams import AsyncLocalStream, AsyncResultFuture
 
         reader = _answer_reader(response_type)
-        delivery = self._start(stream, arguments, reader)
+        delivery = self._start(arguments, reader, stream=stream)
         if stream:
             return AsyncLocalStream(delivery, reader)
         future = AsyncResultFuture(delivery, RunHandle(delivery), asyncio.get_running_loop(), reader)
@@ -222,7 +203,7 @@ class Client(ToolClient):
         Raises InvalidRequestError before anything is sent if an argument is wrong, or if the provider has no
         embeddings. Later it may raise any HeadraceError.
         """
-        return cast("RunEmbeddingResult", _wait(self._start_embedding(arguments)))
+        return cast("RunEmbeddingResult", _wait(self._starter.start_embedding(self._number, self._begin(), arguments)))
 
     async def arun_embedding(self, **arguments: Unpack[EmbeddingArguments]) -> RunEmbeddingResult:
         """Turn texts into vectors, from asyncio. As :meth:`run_embedding`."""
@@ -230,7 +211,7 @@ class Client(ToolClient):
 
         from headrace.async_streams import AsyncResultFuture
 
-        delivery = self._start_embedding(arguments)
+        delivery = self._starter.start_embedding(self._number, self._begin(), arguments)
         future = AsyncResultFuture(delivery, RunHandle(delivery), asyncio.get_running_loop())
         return cast("RunEmbeddingResult", await future)
 
@@ -332,27 +313,11 @@ class Client(ToolClient):
     def __repr__(self) -> str:
         return f"<Client {self._address or EMBEDDED}>"
 
-    def _start(self, stream: bool, arguments: RunArguments, reader: AnswerReader | None = None) -> Delivery:
-        """Check all arguments, then hand the run to the I/O thread."""
-        started_at = self._begin()
-        check_names(arguments, RunArguments)
-        options = build_options(arguments)
-        original_paths: OriginalPaths = {}
-        request = build_request(
-            arguments,
-            stream=stream,
-            original_paths=original_paths,
-            answer_format=None if reader is None else reader.response_type.response_format,
-            **self._context(),
+    def _start(self, arguments: RunArguments, reader: AnswerReader | None, *, stream: bool) -> Delivery:
+        answer_format = None if reader is None else reader.response_type.response_format
+        return self._starter.start_run(
+            self._number, self._begin(), arguments, stream=stream, answer_format=answer_format
         )
-        return self._submit(options, request, started_at, original_paths)
-
-    def _start_embedding(self, arguments: EmbeddingArguments) -> Delivery:
-        started_at = self._begin()
-        check_names(arguments, EmbeddingArguments)
-        options = build_options(arguments)
-        request = build_embedding_request(arguments, **self._context())
-        return self._submit(options, request, started_at)
 
     def _begin(self) -> float:
         if self._is_closed:
@@ -364,57 +329,6 @@ class Client(ToolClient):
         if is_io_thread():
             reason = f"a finalizer asked for {wanted} on Headrace's own I/O thread; ask in a thread of your program"
             raise EngineUnavailableError(self._address or EMBEDDED, reason)
-
-    def _context(self) -> RequestContext:
-        return {
-            "trace_id": _new_id("tr_"),
-            "providers": self._providers,
-            "takes_any_provider": self._address is not None,
-            "traceparent": current_traceparent(),
-        }
-
-    def _access(self, provider: str, api_key: str | None) -> ProviderAccess:
-        """Return the key and the address for the run.
-
-        The program's own engine uses the program's environment, as it is now.
-        """
-        if self._address is not None:
-            return ProviderAccess(api_key)
-        return access_from(os.environ, provider, self._configured, api_key)
-
-    def _submit(
-        self, options: RunOptions, request: RunRequest, started_at: float, original_paths: OriginalPaths | None = None
-    ) -> Delivery:
-        access = self._access(request.provider, options.provider_api_key)
-        argument = "input" if request.inputs else "messages"
-        try:
-            encoded = encode_request(request)
-        except RecursionError:
-            raise InvalidRequestError(
-                "the stack of this thread is too deep to encode the request; start the run in another thread", argument
-            ) from None
-        if len(encoded) > MAX_REQUEST_BYTES:
-            raise InvalidRequestError(f"{len(encoded)} bytes in all; the limit is {MAX_REQUEST_BYTES}", argument)
-        plan = RunPlan(
-            span_id=options.span_id or _new_id("sp_"),
-            provider=request.provider,
-            model=request.model,
-            request=encoded,
-            streams=request.stream,
-            api_key=access.api_key,
-            base_url=access.base_url,
-            original_paths=original_paths or {},
-            priority=options.priority,
-            on_abort=options.on_abort,
-            total_timeout=request.total_timeout,
-            is_traced=request.send_trace,
-        )
-        process = _process()
-        connection = process.connection(self._address, self._connect_timeout, self._number, self._total_timeout)
-        delivery = Delivery(Session(plan), request.trace_id, started_at, connection, self._number, self._prices)
-        process.submit(connection, delivery)
-        self._prices.load()  # reading them takes a while the first time: so while the run is on its way
-        return delivery
 
 
 def _check_hook(config: SpansConfig) -> None:
@@ -474,8 +388,3 @@ def _wait(delivery: Delivery, reader: AnswerReader | None = None) -> object:
         return result.result()
     finally:
         delivery.abandon()  # has an effect only if an interrupt ended the wait
-
-
-def _new_id(prefix: str) -> str:
-    # Unique, but not secret. Python seeds it at the start, and again in each forked child.
-    return f"{prefix}{random.getrandbits(64):016x}"
