@@ -114,7 +114,7 @@ class _Converter:
 
     def converted(self) -> PortableForm:
         schema, shape = self._part(self._root)
-        if "$ref" in schema:
+        if "$ref" in schema and "$ref" in self._root:
             schema, shape = self._inlined(self._root, is_root=True)
         is_wrapped = schema.get("type") != "object"
         if is_wrapped:
@@ -141,7 +141,7 @@ class _Converter:
         for word in ("anyOf", "oneOf"):
             if schema.get(word):
                 return self._union(schema, schema[word], word)
-        if isinstance(inner := schema.get("contentSchema"), Mapping):
+        if isinstance(inner := schema.pop("contentSchema", None), Mapping) and schema.get("type", "string") == "string":
             return self._encoded(schema, inner)
         branches = split_by_type(schema)
         if len(branches) != 1:
@@ -232,7 +232,8 @@ class _Converter:
         found: list[dict[str, Any]] = []
         shapes: list[Shape] = []
         for branch in branches:
-            is_plain = not shared or (shared.keys() == {"type"} and "$ref" in branch)
+            is_reference = isinstance(branch, Mapping) and "$ref" in branch
+            is_plain = not shared or (is_reference and shared.keys() == {"type"})
             portable, shape = self._part(branch if is_plain else merged(self._resolved_part(branch), shared))
             if isinstance(shape, JsonTextShape):
                 return self._json_text(schema)

@@ -77,11 +77,12 @@ def response_type_of(given: object) -> ResponseType:
 
 @functools.lru_cache(maxsize=64)
 def _of_schema(encoded: bytes) -> ResponseType:
-    from headrace.schemas.schema_values import schema_decoder
+    from headrace.schemas.schema_values import check_schema, schema_decoder
 
     schema = msgspec.json.decode(encoded)
-    decode = schema_decoder(schema, _ARGUMENT)
-    return ResponseType(_name(schema.get("title")), portable_form(schema, _ARGUMENT), decode)
+    check_schema(schema, _ARGUMENT)
+    form = portable_form(schema, _ARGUMENT)
+    return ResponseType(_name(schema.get("title")), form, schema_decoder(schema, _ARGUMENT))
 
 
 def _of_type(annotation: object) -> ResponseType:

@@ -214,6 +214,7 @@ def test_an_answer_that_does_not_fit_a_json_schema_has_its_path() -> None:
         ({"properties": {"a": {"pattern": "("}}}, "response_type.properties.a.pattern", "is not a 'regex'"),
         ({"type": "json_schema", "json_schema": {}}, "response_type", "OpenAI's form goes into response_format"),
         ({"$ref": "#/$defs/x"}, "response_type", "leads nowhere"),
+        ({"type": "object", "not": {"$ref": "#"}}, "response_type", "refers to itself without end"),
     ],
 )
 def test_a_wrong_json_schema_is_refused(schema: dict[str, Any], argument: str, words: str) -> None:
