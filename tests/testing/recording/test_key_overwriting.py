@@ -125,6 +125,10 @@ def test_the_key_in_a_query_is_overwritten_even_if_it_is_a_word() -> None:
             "/v1beta/models/gemini-embedding-001:batchEmbedContents",
             ("google", "google.other", "models/gemini-embedding-001:batchEmbedContents", "gemini-embedding-001"),
         ),
+        (
+            "/v1beta1/publishers/google/models/gemini-2.5-pro:streamGenerateContent",
+            ("google", "google.generate", "models/gemini-2.5-pro:streamGenerateContent", "gemini-2.5-pro"),
+        ),
         ("/v1/models", ("openai", "openai.other", "/v1/models", None)),
     ],
 )

@@ -6,9 +6,7 @@ import re
 
 import msgspec
 
-_GOOGLE = re.compile(
-    r"/(?P<version>v1(?:alpha|beta)?)/(?P<name>(?:models|tunedModels)/(?P<model>[^/:]+):(?P<method>\w+))$"
-)
+_GOOGLE = re.compile(r"/(?P<name>(?:models|tunedModels)/(?P<model>[^/:]+):(?P<method>\w+))$")
 _WIRES = {
     "/chat/completions": ("openai", "openai.chat"),
     "/responses": ("openai", "openai.responses"),
