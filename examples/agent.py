@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-from headrace import Client, TextDelta
+from headrace import Client, HeadraceError, TextDelta, ToolCallReturned, ToolCallStarted
 
 WEATHER = {"Tokyo": "clear, 21 °C", "Oslo": "snow, -3 °C"}
 
@@ -38,10 +38,19 @@ def main(model: str = "gpt-4o", question: str = "How warm are Tokyo and Oslo, in
             stream=True,
         )
         for event in stream.events():
-            print(event.text if isinstance(event, TextDelta) else f"\n[{event}]", end="", flush=True)
+            match event:
+                case TextDelta():
+                    print(event.text, end="", flush=True)
+                case ToolCallStarted():
+                    print(f"\n[{event.call.name} {event.call.arguments}]")
+                case ToolCallReturned():
+                    print(f"[{event.call.name}: {event.error or event.content}]")
         result = stream.result.result()
     print(f"\n{len(result.turns)} turns, {result.usage.total_tokens} tokens")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except HeadraceError as error:
+        sys.exit(str(error))

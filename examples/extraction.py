@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 from pydantic import BaseModel, Field
 
-from headrace import Client, OutputValidationError
+from headrace import Client, HeadraceError
 
 TEXT = "Invoice 17 of 2026-11-03 for the mill: 2 grindstones at 450.00 each, 1 belt at 80.50. Not paid yet."
 
@@ -43,16 +43,16 @@ class Total(msgspec.Struct):
 def main(model: str = "gpt-4o") -> None:
     """Ask for each of the three types. ``result.parsed`` is an instance of it."""
     with Client() as client:
-        try:
-            invoice = client.run_local(model=model, messages=TEXT, response_type=Invoice).parsed
-            print(f"{invoice.number} of {invoice.day:%d %B %Y}:", [line.article for line in invoice.lines])
-            print(
-                "paid" if client.run_local(model=model, messages=TEXT, response_type=Payment).parsed.is_paid else "open"
-            )
-            print(f"{client.run_local(model=model, messages=TEXT, response_type=Total).parsed.total:.2f}")
-        except OutputValidationError as error:
-            print(f"the answer does not fit at {error.path}: {error.text}", file=sys.stderr)
+        invoice = client.run_local(model=model, messages=TEXT, response_type=Invoice).parsed
+        print(f"{invoice.number} of {invoice.day:%d %B %Y}:", [line.article for line in invoice.lines])
+        payment = client.run_local(model=model, messages=TEXT, response_type=Payment).parsed
+        print("paid" if payment.is_paid else "open")
+        total = client.run_local(model=model, messages=TEXT, response_type=Total).parsed
+        print(f"{total.total:.2f}")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except HeadraceError as error:  # an OutputValidationError says where the answer does not fit
+        sys.exit(str(error))

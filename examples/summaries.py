@@ -8,39 +8,39 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from headrace import Client, HeadraceError, RunLocalResult
+from headrace import Client, HeadraceError
 
 TEXTS = [f"Report {number}: the river rose by {number} cm, and the mill ran all day." for number in range(1, 31)]
 
 
-async def summarise(client: Client, model: str, text: str) -> RunLocalResult:
-    """Return the summary of one text."""
-    return await client.arun_local(
-        model=model,
-        messages=[
-            {"role": "system", "content": "Summarise the text in one short sentence."},
-            {"role": "user", "content": text},
-        ],
-        max_output_tokens=200,
-        tags=["summaries"],
-    )
+async def summarise(client: Client, model: str, text: str) -> int:
+    """Print the summary of one text. Return its tokens, or 0 if the run failed."""
+    try:
+        result = await client.arun_local(
+            model=model,
+            messages=[
+                {"role": "system", "content": "Summarise the text in one short sentence."},
+                {"role": "user", "content": text},
+            ],
+            max_output_tokens=200,
+            tags=["summaries"],
+        )
+    except HeadraceError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 0
+    print(f"{result.latency_ms:6.0f} ms  {result.text}")
+    return result.usage.total_tokens
 
 
-async def main(model: str = "gpt-4o") -> None:
-    """Start all runs at once. The engine spreads them over its workers."""
-    tokens = failed = 0
-    async with Client() as client:
-        for run in asyncio.as_completed([summarise(client, model, text) for text in TEXTS]):
-            try:
-                result = await run
-            except HeadraceError as error:
-                failed += 1
-                print(f"failed: {error}", file=sys.stderr)
-            else:
-                tokens += result.usage.total_tokens
-                print(f"{result.latency_ms:6.0f} ms  {result.text}")
-    print(f"{len(TEXTS) - failed} summaries, {tokens} tokens, {failed} failed")
+async def main(model: str = "gpt-4o") -> int:
+    """Start all runs at once: the engine spreads them over its workers. Return how many failed."""
+    async with Client() as client, asyncio.TaskGroup() as group:
+        runs = [group.create_task(summarise(client, model, text)) for text in TEXTS]
+    tokens = [run.result() for run in runs]
+    failed = tokens.count(0)
+    print(f"{len(TEXTS) - failed} summaries, {sum(tokens)} tokens, {failed} failed")
+    return failed
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    sys.exit(min(asyncio.run(main(*sys.argv[1:])), 1))
