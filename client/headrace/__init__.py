@@ -30,6 +30,7 @@ from headrace.errors import (
     StreamConsumedError,
     WorkerLostError,
 )
+from headrace.text.foreign_attributes import missing_name
 from headrace.types import (
     AudioPart,
     FilePart,
@@ -204,7 +205,7 @@ def __getattr__(name: str) -> Any:
     The processes of an engine use rooms of this package without the client. A program without asyncio does not import asyncio.
     """
     if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise missing_name(__name__, name)
     value = getattr(importlib.import_module(_MODULES[name]), name)
     globals()[name] = value
     return value

@@ -12,6 +12,7 @@ from headrace.errors import HeadraceError
 from headrace.runs.delivery import Delivery, RunHandle
 from headrace.runs.outcome import ResultOrError
 from headrace.streams import LOOK_AGAIN, EndedError, Reader, Stream, public_event
+from headrace.text.foreign_attributes import raise_missing
 from headrace.types import StreamEvent, StreamResult, T_co
 
 if TYPE_CHECKING:
@@ -186,6 +187,9 @@ class AsyncResultFuture(asyncio.Future[Any]):
         self._answer = reader
         delivery.check_may_wait()
         delivery.attach(self)
+
+    if not TYPE_CHECKING:  # a type checker must still know which attributes there are
+        __getattr__ = raise_missing
 
     def resolve(self, result: ResultOrError) -> None:
         """Resolve with the outcome, in the future's own event loop. Any thread may call it."""

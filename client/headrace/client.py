@@ -32,6 +32,7 @@ from headrace.settings.settings import (
 )
 from headrace.settings.toml_file import remember_places
 from headrace.streams import LocalStream, ResultFuture
+from headrace.text.foreign_attributes import raise_missing
 from headrace.tool_loop.tool_client import ToolClient
 from headrace.types import FlushCounts, RunEmbeddingResult, RunLocalResult
 from headrace.wire.messages import FlushResult
@@ -214,6 +215,9 @@ class Client(ToolClient):
         delivery = self._starter.start_embedding(self._number, self._begin(), arguments)
         future = AsyncResultFuture(delivery, RunHandle(delivery), asyncio.get_running_loop())
         return cast("RunEmbeddingResult", await future)
+
+    if not TYPE_CHECKING:  # a type checker must still know which attributes there are
+        __getattr__ = raise_missing
 
     def flush(self, timeout: float = 5.0) -> FlushCounts:
         """Wait until the spans of all ended runs are stored and every sink has taken them.

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import msgspec
+
+from headrace.text.foreign_attributes import raise_missing
 
 F = TypeVar("F", bound="DictForm")
 
@@ -36,8 +38,11 @@ def read_with(load: Callable[[], DictReader]) -> None:
     _loaders[:] = [load]
 
 
-class DictForm(msgspec.Struct, frozen=True):
+class DictForm(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """A public type with a form as a plain dict. pydantic models can have fields of these types."""
+
+    if not TYPE_CHECKING:  # a type checker must still know which attributes there are
+        __getattr__ = raise_missing
 
     def to_dict(self) -> dict[str, Any]:
         """Return this value as a dict of plain values, which ``json.dumps`` can write.

@@ -17,6 +17,7 @@ from headrace.process.clock import monotonic
 from headrace.process.watchdog import LOOK_AFTER
 from headrace.runs.delivery import LOCK_TIMEOUT, Delivery, RunHandle
 from headrace.runs.outcome import ResultOrError
+from headrace.text.foreign_attributes import raise_missing
 from headrace.types import RunEvent, StreamEvent, StreamResult, T_co, TextDelta
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ class Stream:
     def trace_id(self) -> str:
         """The id of the trace that the run belongs to."""
         return self._delivery.trace_id
+
+    if not TYPE_CHECKING:  # a type checker must still know which attributes there are
+        __getattr__ = raise_missing
 
     def abort(self) -> None:
         """Stop the run: iteration ends, and the provider's connection is closed.
@@ -321,6 +325,9 @@ class ResultFuture(concurrent.futures.Future[R]):
         self._callbacks_lock = threading.RLock()
         self.set_running_or_notify_cancel()
         delivery.attach(self)
+
+    if not TYPE_CHECKING:  # a type checker must still know which attributes there are
+        __getattr__ = raise_missing
 
     def resolve(self, result: ResultOrError) -> None:
         """Resolve with the outcome.

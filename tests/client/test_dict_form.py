@@ -370,3 +370,8 @@ def test_the_json_schema_of_a_pydantic_model_describes_messages(mode: Any) -> No
     jsonschema.validate(chat.model_dump(), schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"messages": [{"role": "robot"}]}, schema)
+
+
+def test_a_value_is_shown_without_what_it_does_not_say() -> None:
+    assert repr(Message("user", "Hello")) == "Message(role='user', content='Hello')"
+    assert repr(Usage(input_tokens=3)) == "Usage(input_tokens=3)"

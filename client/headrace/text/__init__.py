@@ -1,4 +1,4 @@
 """Prepares texts that leave a process: escapes them, and removes secrets.
 
-Also guesses misspelt names. Shared by all processes.
+Also guesses misspelt names, and knows attributes of other libraries. Shared by all processes.
 """

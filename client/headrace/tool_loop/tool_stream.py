@@ -7,11 +7,12 @@ import contextvars
 import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Generic, Self
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 from headrace.process.callbacks import run_elsewhere
 from headrace.process.clock import monotonic
 from headrace.streams import LocalStream
+from headrace.text.foreign_attributes import raise_missing
 from headrace.tool_loop.conversation_stream import ConversationStream
 from headrace.tool_loop.event_channel import EventChannel
 from headrace.tool_loop.tool_conversation import ToolConversation
@@ -99,6 +100,9 @@ class _ToolResultFuture(concurrent.futures.Future[RunToolsResult[Any]]):
         super().__init__()
         self._abort = abort
         self.set_running_or_notify_cancel()
+
+    if not TYPE_CHECKING:  # a type checker must still know which attributes there are
+        __getattr__ = raise_missing
 
     def cancel(self) -> bool:
         self._abort()

@@ -15,7 +15,9 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
-class ScriptedToolCall(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class ScriptedToolCall(
+    msgspec.Struct, frozen=True, omit_defaults=True, repr_omit_defaults=True, forbid_unknown_fields=True
+):
     """A tool call to make. ``arguments`` is a dict, or a str that is sent unchanged, also if it is no valid JSON."""
 
     name: str
@@ -23,7 +25,9 @@ class ScriptedToolCall(msgspec.Struct, frozen=True, omit_defaults=True, forbid_u
     id: str | None = None
 
 
-class ScriptedLogprob(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class ScriptedLogprob(
+    msgspec.Struct, frozen=True, omit_defaults=True, repr_omit_defaults=True, forbid_unknown_fields=True
+):
     """The log probability of one token of the answer. ``top_logprobs``: token → log probability, the most likely first."""
 
     token: str
@@ -31,7 +35,9 @@ class ScriptedLogprob(msgspec.Struct, frozen=True, omit_defaults=True, forbid_un
     top_logprobs: dict[str, float] = msgspec.field(default_factory=dict)
 
 
-class Script(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Script(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr_omit_defaults=True, forbid_unknown_fields=True
+):
     """One answer of the simulated provider.
 
     Every field is optional. An empty script gives an answer that suits the request.

@@ -1,0 +1,145 @@
+"""Says what to use instead of an attribute that ``openai``, ``litellm`` or another library has. Pure."""
+
+from __future__ import annotations
+
+from typing import Never
+
+_RUN = "use client.run_local(model=…, messages=…)"
+_ARUN = "use await client.arun_local(model=…, messages=…)"
+_EMBED = "use client.run_embedding(model=…, input=…)"
+_DICT = "use to_dict()"
+_RESULT = "the result has it: stream.result.result().{name}, or (await stream.result).{name} in asyncio"
+_IN_FUTURE = "stream.result is a future: use stream.result.result().{name}"
+_IN_TASK = "stream.result is a future: use (await stream.result).{name}"
+_ABORT = "use abort()"
+_TEXTS = "iterate over the stream itself for its text, or over events() for everything"
+_OTHER_LIBRARY = "Headrace does not offer it"
+
+_FIELDS = (
+    "text", "usage", "cost", "message", "tool_calls", "finish_reason", "parsed", "reasoning", "aborted", "refusal",
+    "logprobs", "images", "audio", "model",
+)  # fmt: skip
+"""Fields of a result that are looked for at a stream, or at its future."""
+
+_DATA = dict.fromkeys(("model_dump", "model_dump_json", "dict", "json", "to_json", "_asdict", "asdict"), _DICT)
+_STREAM = dict.fromkeys(_FIELDS, _RESULT) | {
+    "close": _ABORT,
+    "aclose": _ABORT,
+    "cancel": _ABORT,
+    "response": _TEXTS,
+    "text_stream": _TEXTS,
+    "text_deltas": _TEXTS,
+    "iter_lines": _TEXTS,
+    "until_done": "use stream.result.result(), or await stream.result in asyncio",
+    "get_final_message": "use stream.result.result(), or await stream.result in asyncio",
+    "get_final_completion": "use stream.result.result(), or await stream.result in asyncio",
+    "get_final_response": "use stream.result.result(), or await stream.result in asyncio",
+    "get_final_text": "use stream.result.result().text, or (await stream.result).text in asyncio",
+    "current_completion_snapshot": "use partials() for an object that grows",
+}
+
+_ADVICE: dict[str, dict[str, str]] = {
+    "Client": {
+        "chat": _RUN,
+        "responses": _RUN,
+        "messages": _RUN,
+        "completions": _RUN,
+        "completion": _RUN,
+        "generate": _RUN,
+        "generate_content": _RUN,
+        "invoke": _RUN,
+        "create": _RUN,
+        "run": _RUN,
+        "beta": _RUN,
+        "acompletion": _ARUN,
+        "ainvoke": _ARUN,
+        "arun": _ARUN,
+        "aio": _ARUN,
+        "stream": "use client.run_local(model=…, messages=…, stream=True)",
+        "parse": "use client.run_local(model=…, messages=…, response_type=…)",
+        "embeddings": _EMBED,
+        "embedding": _EMBED,
+        "embed": _EMBED,
+        "aembedding": "use await client.arun_embedding(model=…, input=…)",
+        "with_options": "give timeout_ms and provider_api_key to each run",
+        "copy": "one client serves all threads, event loops and forked children",
+        "with_raw_response": "an error has request_id; the span of a run has the provider's ids",
+        "with_streaming_response": "use client.run_local(model=…, messages=…, stream=True)",
+        "api_key": "keys come from the environment, such as OPENAI_API_KEY, or with each run as provider_api_key",
+        "base_url": "the address of a provider is base_url in headrace.toml, or a variable such as OPENAI_BASE_URL",
+    }
+    | dict.fromkeys(
+        ("files", "batches", "fine_tuning", "images", "audio", "models", "moderations", "vector_stores", "assistants"),
+        _OTHER_LIBRARY,
+    ),
+    "Stream": _STREAM,
+    "ConversationStream": _STREAM,
+    "ResultFuture": dict.fromkeys(_FIELDS, _IN_FUTURE),
+    "_ToolResultFuture": dict.fromkeys((*_FIELDS, "messages", "turns"), _IN_FUTURE),
+    "AsyncResultFuture": dict.fromkeys((*_FIELDS, "messages", "turns"), _IN_TASK),
+    "RunLocalResult": {
+        "choices": "the text is result.text, and the calls are result.tool_calls",
+        "candidates": "the text is result.text, and the calls are result.tool_calls",
+        "content": "use text, or message.content for the parts",
+        "output_text": "use text",
+        "output": "use message.content for the parts",
+        "output_parsed": "use parsed",
+        "delta": "iterate over the stream for its chunks",
+        "reasoning_content": "use reasoning",
+        "stop_reason": "use finish_reason",
+        "id": "use span_id",
+        "response_cost": "use cost",
+        "usage_metadata": "use usage",
+        "role": "use message.role",
+    },
+    "Usage": {
+        "prompt_tokens": "use input_tokens",
+        "prompt_token_count": "use input_tokens",
+        "completion_tokens": "use output_tokens",
+        "candidates_token_count": "use output_tokens",
+        "total_token_count": "use total_tokens",
+        "prompt_tokens_details": "use cached_input_tokens",
+        "input_tokens_details": "use cached_input_tokens",
+        "cache_read_input_tokens": "use cached_input_tokens",
+        "cached_tokens": "use cached_input_tokens",
+        "cache_creation_input_tokens": "use cache_write_tokens",
+        "completion_tokens_details": "use reasoning_tokens",
+        "output_tokens_details": "use reasoning_tokens",
+    },
+    "ToolCall": {
+        "function": "name and arguments are fields of the call itself, and arguments is a dict",
+        "input": "use arguments, a dict",
+        "args": "use arguments, a dict",
+        "call_id": "use id",
+        "type": "each call is a call of a function",
+    },
+    "Message": {"parts": "use content", "name": "use tool_name", "refusal": "the result has it: result.refusal"},
+}
+"""Class → attribute of another library → what to use. It counts for the subclasses, too."""
+
+_MODULE = dict.fromkeys(
+    ("OpenAI", "AsyncOpenAI", "AsyncClient", "Anthropic", "AsyncAnthropic", "AzureOpenAI", "LLM", "Router"),
+    "use headrace.Client; it has run_local, and arun_local for asyncio",
+) | dict.fromkeys(
+    ("completion", "acompletion", "responses", "chat", "generate", "embedding", "aembedding", "stream_chunk_builder"),
+    "make a headrace.Client(), and use its run_local, arun_local or run_embedding",
+)
+
+
+def raise_missing(owner: object, name: str) -> Never:
+    """Raise AttributeError for an attribute that does not exist. A class has it as ``__getattr__``.
+
+    For an attribute of another library the error says what to use.
+    """
+    words = f"{type(owner).__name__!r} object has no attribute {name!r}"
+    for kind in type(owner).__mro__:
+        if (advice := _ADVICE.get(kind.__name__, {}).get(name)) is not None:
+            raise AttributeError(f"{words}: {advice.format(name=name)}", name=name, obj=owner)
+    advice = _DATA.get(name) if hasattr(type(owner), "to_dict") else None
+    raise AttributeError(f"{words}: {advice}" if advice else words, name=name, obj=owner)
+
+
+def missing_name(module: str, name: str) -> AttributeError:
+    """Return the error for a name that the package does not have."""
+    advice = f": {_MODULE[name]}" if name in _MODULE else ""
+    return AttributeError(f"module {module!r} has no attribute {name!r}{advice}")
