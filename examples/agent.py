@@ -45,6 +45,8 @@ def main(model: str = "gpt-4o", question: str = "How warm are Tokyo and Oslo, in
                     print(f"\n[{event.call.name} {event.call.arguments}]")
                 case ToolCallReturned():
                     print(f"[{event.call.name}: {event.error or event.content}]")
+                case _:
+                    pass
         result = stream.result.result()
     print(f"\n{len(result.turns)} turns, {result.usage.total_tokens} tokens")
 

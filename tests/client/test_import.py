@@ -85,3 +85,10 @@ def test_the_processes_of_an_engine_import_no_client_and_nothing_slow(module: st
 
     unwanted = {*CLIENT, *SLOW_TO_IMPORT, *(() if needs_asyncio else ("asyncio", "ssl"))}
     assert not unwanted & {*seen.stdout.split()}
+
+
+def test_a_program_ends_well_under_an_allocator_that_checks_all_memory() -> None:
+    program = "from headrace import *; import headrace.connections.client_process"
+    ended = subprocess.run([sys.executable, "-X", "dev", "-c", program], capture_output=True, text=True, timeout=60)
+
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -60,9 +60,11 @@ Header = Annotated[str, Meta(extra={"hidden": True})]
 _VARIABLE_TAKES = (
     "the name of an environment variable (letters, digits and _): the key itself does not belong in the file"
 )
-Variable = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", extra={"takes": _VARIABLE_TAKES, "hidden": True})]
+# Not Meta(pattern=…): when msgspec 0.22 frees a union of a str with a pattern and a list, it frees the pattern too, which
+# corrupts memory.
+Variable = Annotated[str, Meta(extra={"form": r"[A-Za-z_][A-Za-z0-9_]*", "takes": _VARIABLE_TAKES, "hidden": True})]
 VariableOrNone = Annotated[
-    str, Meta(pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$", extra={"takes": _VARIABLE_TAKES, "hidden": True})
+    str, Meta(extra={"form": r"([A-Za-z_][A-Za-z0-9_]*)?", "takes": _VARIABLE_TAKES, "hidden": True})
 ]
 ProviderName = Annotated[
     str,
@@ -137,7 +139,7 @@ class SpansConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """What stored spans survive: ``normal``: the end of any process; ``full``: a power failure too."""
     content: Literal["full", "none"] = "full"
     """``full``: prompts and answers are stored; ``none``: they are not. For sinks see ``content`` of the sink."""
-    redact: Annotated[str, Meta(pattern=r"^(\w+(\.\w+)*:\w+(\.\w+)*)?$", extra={"takes": '"module:function"'})] = ""
+    redact: Annotated[str, Meta(extra={"form": r"(\w+(\.\w+)*:\w+(\.\w+)*)?", "takes": '"module:function"'})] = ""
     """``module:function``. It gets the content of each span before the span is written anywhere."""
     retention_days: Annotated[float, Meta(ge=0, le=36_525, extra={"unit": "days"})] = 30.0
     max_file_bytes: Annotated[int, Meta(ge=100_000, le=_PIB, extra={"unit": "bytes"})] = 1024 * _MIB

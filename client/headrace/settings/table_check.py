@@ -2,7 +2,8 @@
 
 The declarations are the Structs of :mod:`headrace.settings.settings`. ``msgspec.Meta`` gives a setting its range, and in ``extra``:
 ``unit`` of a number, ``one_of``: the words that the setting takes, ``others``: a pattern of further words, ``others_are``: what these
-words are, ``takes``: what the setting takes, in words, and ``hidden``: an error must not show the value, because it may be a secret.
+words are, ``form``: a pattern for the whole value, ``takes``: what the setting takes, in words, and ``hidden``: an error must not show the
+value, because it may be a secret.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ def _fits(value: object, info: inspect.Type, extra: Mapping[str, Any]) -> bool:
         case inspect.LiteralType():
             return isinstance(value, str) and value in info.values
         case inspect.StrType():
-            return isinstance(value, str) and _is_text(value, info, extra)
+            return isinstance(value, str) and _is_text(value, extra)
         case _:
             return False
 
@@ -167,10 +168,10 @@ def _is_within(value: float, info: inspect.IntType | inspect.FloatType) -> bool:
     )
 
 
-def _is_text(value: str, info: inspect.StrType, extra: Mapping[str, Any]) -> bool:
+def _is_text(value: str, extra: Mapping[str, Any]) -> bool:
     if "one_of" in extra:
         return value in extra["one_of"] or _is_other(value, extra)
-    return not _CONTROLS.search(value) and (info.pattern is None or re.search(info.pattern, value) is not None)
+    return not _CONTROLS.search(value) and ("form" not in extra or re.fullmatch(extra["form"], value) is not None)
 
 
 def _is_other(value: str, extra: Mapping[str, Any]) -> bool:
