@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 import subprocess
@@ -19,10 +20,12 @@ import pytest
 from headrace import (
     AuthenticationError,
     Client,
+    ConfigurationError,
     ProviderProtocolError,
     ProviderUnavailableError,
     RunLocalResult,
 )
+from headrace.cli import record_command
 from headrace.testing import Script, ScriptedToolCall, SimulatedProvider, replay
 from headrace.testing.recording.recorded_exchange import RecordedExchange, read_recordings
 from tests.cli.test_cli import read_line
@@ -231,11 +234,21 @@ def test_the_recorder_ends_with_ctrl_c_and_keeps_what_runs(client: Client, recor
     wait_until(lambda: recorder.upstream.requests()[0].outcome == "closed_by_client")
 
 
+def test_a_file_is_no_folder_for_recordings(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.touch()
+    arguments = argparse.Namespace(folder=file, host="127.0.0.1", port=0, openai=None, anthropic=None, google=None)
+    with pytest.raises(ConfigurationError, match=r"notes\.txt: is a file; give a folder"):
+        record_command.main(arguments)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--openai", "http://127.0.0.1:8001/v1"], "the recorder's own address"),
         (["--google", "ftp://x"], "--google must begin with http:// or https://"),
+        (["--port", "99999"], "--port: takes a port from 0 to 65535, not '99999'"),
+        (["--port", "-1"], "--port: takes a port from 0 to 65535, not '-1'"),
         (["--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid port 8001"),
     ],
 )

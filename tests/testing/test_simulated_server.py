@@ -352,3 +352,15 @@ def test_the_program_gets_its_signal_handlers_back_after_the_server(handler: Any
             signal.signal(number, own)
 
     assert after == [handler] * 2
+
+
+def test_what_is_no_script_is_refused_at_once(provider: SimulatedProvider) -> None:
+    wrong: Any = "Hello"
+    with pytest.raises(TypeError, match=r"takes a Script such as Script\(text='Hello'\), not str"):
+        provider.enqueue(wrong)
+    with pytest.raises(TypeError, match="not list"):
+        provider.enqueue(Script(), [Script()])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="not str"):
+        SimulatedProvider(wrong)
+    with pytest.raises(ValueError, match=r"text"):
+        provider.enqueue(Script(text=5))  # type: ignore[arg-type]

@@ -141,7 +141,8 @@ def api_for(request: RunRequest, settings: ProviderSettings, declared: WireForma
     if not request.inputs:
         return declared.api
     if declared.embeddings is None:
-        raise ProviderFailedError(ProviderFailure("invalid_request", f"{settings.name} has no embeddings"))
+        reason = f"{settings.name} has no embeddings; use a model of a provider that has, such as openai or google"
+        raise ProviderFailedError(ProviderFailure("invalid_request", reason, argument="model"))
     return declared.embeddings
 
 

@@ -218,9 +218,10 @@ def _provider_of(
         if model.startswith(prefix) and name in providers:
             return name, model
     known = ", ".join(sorted(providers))
+    wrong = f"; there is no provider {shown(head)}" if slash else ""
     prefixes = ", ".join(f"{prefix}… ({name})" for prefix, name in MODEL_PREFIXES if name in providers)
     raise InvalidRequestError(
-        f"cannot tell the provider of {shown(model)}; names that tell it: {prefixes}; "
-        f"or give provider= or 'provider/model' with one of: {known}",
+        f"cannot tell the provider of {shown(model)}{wrong}; names that tell it: {prefixes}; "
+        f"or give the provider, or 'provider/model', with one of: {known}",
         "model",
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from headrace.cli.shared.exit_codes import CommandError, ExitCode
-from headrace.cli.shared.option_types import check_texts
+from headrace.cli.shared.option_types import check_texts, port
 from headrace.cli.shared.terminal import bold, dim, one_line
 from headrace.errors import ConfigurationError
 from headrace.settings.http_values import base_url_problem
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the recordings go; it is made if needed")
     parser.add_argument(
-        "--port", type=int, default=8001, help="the port to listen on; default: 8001; 0 takes a free port"
+        "--port", type=port, default=8001, help="the port to listen on; default: 8001; 0 takes a free port"
     )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on; default: 127.0.0.1")
     for provider in _PROVIDERS:
@@ -98,7 +98,8 @@ def _made(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(f"{folder}: {error.strerror}") from None
+        reason = "is a file; give a folder" if isinstance(error, FileExistsError) else str(error.strerror)
+        raise ConfigurationError(f"{folder}: {reason}") from None
     return folder
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from headrace.cli.shared.exit_codes import CommandError, ExitCode
-from headrace.cli.shared.option_types import check_texts
+from headrace.cli.shared.option_types import check_texts, port
 from headrace.cli.shared.terminal import bold, dim
 from headrace.errors import ConfigurationError
 
@@ -26,7 +26,7 @@ _PACE = 0.03  # seconds; slow enough to see the stream
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "--port", type=int, default=8000, help="the port to listen on; default: 8000; 0 takes a free port"
+        "--port", type=port, default=8000, help="the port to listen on; default: 8000; 0 takes a free port"
     )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on; default: 127.0.0.1")
     parser.add_argument("--text", help="the answer; default: an answer that suits the request")

@@ -40,8 +40,10 @@ class ResponseType(msgspec.Struct, frozen=True):
         value = self.form.restore(whole_value(text))
         try:
             return self.decode(value)
-        except ValueMismatchError:
-            raise
+        except ValueMismatchError as error:
+            if error.path != "$":
+                raise
+            raise ValueMismatchError("$", f"the answer does not fit: {error.reason}") from error.__cause__
         except RecursionError:
             raise ValueMismatchError("$", "the answer is nested too deeply") from None
         except (KeyboardInterrupt, SystemExit):

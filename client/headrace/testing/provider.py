@@ -32,11 +32,23 @@ class SimulatedProvider(LocalProvider):
     """
 
     def __init__(self, script: Script | None = None, port: int = 0, *, process: bool = False) -> None:
+        if script is not None:
+            _check_script(script)
         super().__init__(_ServerProcess(script, port) if process else ServerThread(ProviderSimulation(script), port))
 
     def enqueue(self, *scripts: Script) -> None:
-        """Answer the next valid requests by these scripts, one script for each request."""
+        """Answer the next valid requests by these scripts, one script for each request.
+
+        Raises TypeError for what is no Script, ValueError for a Script with a wrong value.
+        """
+        for script in scripts:
+            _check_script(script)
         self._call("POST", "scripts", msgspec.json.encode(scripts))
+
+
+def _check_script(script: object) -> None:
+    if not isinstance(script, Script):
+        raise TypeError(f"takes a Script such as Script(text='Hello'), not {type(script).__name__}")
 
 
 class _ServerProcess:

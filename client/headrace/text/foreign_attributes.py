@@ -73,7 +73,7 @@ _ADVICE: dict[str, dict[str, str]] = {
         _OTHER_LIBRARY,
     ),
     "Stream": _STREAM,
-    "ConversationStream": _STREAM,
+    "ConversationStream": _STREAM | {"partials": "the object is in the result: stream.result.result().parsed"},
     "ResultFuture": dict.fromkeys(_FIELDS, _IN_FUTURE),
     "_ToolResultFuture": dict.fromkeys((*_FIELDS, "messages", "turns"), _IN_FUTURE),
     "AsyncResultFuture": dict.fromkeys((*_FIELDS, "messages", "turns"), _IN_TASK),

@@ -6,7 +6,6 @@ Makes no call: the room ``headrace.tool_loop`` does.
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -21,10 +20,9 @@ from headrace.schemas.value_mismatch import ValueMismatchError
 from headrace.tools.argument_schema import object_schema, with_words
 from headrace.tools.docstring_reading import read_docstring
 from headrace.tools.signature_reading import FunctionParameter, docstring_of, name_of, read_parameters
-from headrace.tools.tool_marks import ToolMark, mark_of
+from headrace.tools.tool_marks import ToolMark, is_tool_name, mark_of
 from headrace.types import Tool
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _remembered: WeakKeyDictionary[Any, dict[tuple[bool, ToolMark], FunctionTool]] = WeakKeyDictionary()
 """What was read of each function: as a plain function or as a method, and with which words of the decorator."""
 
@@ -143,7 +141,7 @@ def _nothing() -> None:
 
 def _read(argument: str, function: Any, mark: ToolMark) -> FunctionTool:
     name = mark.name if mark.name is not None else name_of(function)
-    if _NAME.fullmatch(name) is None:
+    if not is_tool_name(name):
         reason = (
             f"the tool's name {name!r} must have 1 to 64 letters A-Z a-z, digits, '_' or '-': "
             "give one with @headrace.tool(name=…)"

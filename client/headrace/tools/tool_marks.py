@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
@@ -13,6 +14,8 @@ from headrace.errors import InvalidRequestError
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK = "__headrace_tool__"
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NAME_SHOWN = 80
 
 
 class ToolMark(msgspec.Struct, frozen=True):
@@ -64,7 +67,7 @@ def tool(
     Raises InvalidRequestError for a wrong value.
     """
     mark = ToolMark(
-        name=_checked("name", name, str, "a str"),
+        name=_checked_name(name),
         description=_checked("description", description, str, "a str"),
         strict=_checked("strict", strict, bool, "a bool"),
         timeout=_checked_timeout(timeout),
@@ -83,7 +86,15 @@ def mark_of(function: object) -> ToolMark:
     return ToolMark()
 
 
+def is_tool_name(name: str) -> bool:
+    """Tell whether every provider takes a name for a tool."""
+    return _NAME.fullmatch(name) is not None
+
+
 def _marked(function: F, mark: ToolMark) -> F:
+    if isinstance(function, type):
+        reason = f"decorates a function, not the class {function.__name__}; decorate a function that makes the object"
+        raise InvalidRequestError(reason, "headrace.tool")
     if not callable(function) and not isinstance(function, classmethod):
         raise InvalidRequestError(f"decorates a function, not {type(function).__name__}", "headrace.tool")
     try:
@@ -92,6 +103,14 @@ def _marked(function: F, mark: ToolMark) -> F:
         function = functools.partial(function)  # type: ignore[assignment]
         setattr(function, _MARK, mark)
     return function
+
+
+def _checked_name(name: Any) -> str | None:
+    checked: str | None = _checked("name", name, str, "a str")
+    if checked is not None and not is_tool_name(checked):
+        reason = f"takes 1 to 64 letters A-Z a-z, digits, '_' or '-', not {checked[:_NAME_SHOWN]!r}"
+        raise InvalidRequestError(reason, "headrace.tool: name")
+    return checked
 
 
 def _checked(argument: str, value: Any, kind: type, words: str) -> Any:

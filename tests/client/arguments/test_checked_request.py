@@ -501,8 +501,10 @@ def test_an_unknown_model_says_which_prefixes_and_providers_there_are() -> None:
     with pytest.raises(InvalidRequestError) as caught:
         build(model="llama-3")
 
-    for word in ("'llama-3'", "gpt-", "o1", "groq", "openai", "provider="):
+    for word in ("'llama-3'", "gpt-", "o1", "groq", "openai", "give the provider"):
         assert word in str(caught.value)
+    with pytest.raises(InvalidRequestError, match="'bedrock/llama-3'; there is no provider 'bedrock'; names"):
+        build(model="bedrock/llama-3")
 
 
 def test_an_unknown_provider_says_which_there_are() -> None:

@@ -86,7 +86,7 @@ def test_an_answer_that_fits_is_parsed(text: str) -> None:
     [
         ('{"lines": [{"name": "a", "price": "b"}]}', "$.lines[0].price", "Expected `float`, got `str`"),
         ('{"lines": [{"name": "a"}]}', "$.lines[0]", "missing required field `price`"),
-        ("[]", "$", "Expected `object`, got `array`"),
+        ("[]", "$", "the answer does not fit: Expected `object`, got `array`"),
         ("", "$", "the answer has no text"),
         ("```json\n```", "$", "the answer has no text"),
         (f"Here it is: {FITS}", "$", "is not JSON"),

@@ -588,6 +588,7 @@ def test_the_decorator_leaves_the_function_as_it_is() -> None:
     ("wrong", "words"),
     [
         ({"name": 5}, "headrace.tool: name: takes a str, not int"),
+        ({"name": "get the weather"}, "headrace.tool: name: takes 1 to 64 letters A-Z a-z, .*, not 'get the weather'"),
         ({"description": b"x"}, "headrace.tool: description: takes a str, not bytes"),
         ({"strict": "yes"}, "headrace.tool: strict: takes a bool, not str"),
         ({"timeout": 0}, "headrace.tool: timeout: takes a number of seconds above 0"),
@@ -600,3 +601,5 @@ def test_a_wrong_word_to_the_decorator_is_refused_at_once(wrong: dict[str, Any],
         headrace.tool(**wrong)
     with pytest.raises(InvalidRequestError, match="decorates a function, not int"):
         headrace.tool(5)  # type: ignore[call-overload]
+    with pytest.raises(InvalidRequestError, match="not the class Shop; decorate a function"):
+        headrace.tool(given.Shop)

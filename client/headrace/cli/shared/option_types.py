@@ -10,6 +10,7 @@ from headrace.errors import ConfigurationError
 from headrace.settings.settings import checked_figure
 
 _HIGHEST_COUNT = 2**53
+_HIGHEST_PORT = 65_535
 
 
 def timeout(text: str) -> float:
@@ -27,6 +28,13 @@ def count(text: str) -> int:
     if not 0 <= found <= _HIGHEST_COUNT:
         raise argparse.ArgumentTypeError(takes)
     return found
+
+
+def port(text: str) -> int:
+    """Return a port to listen on. 0 means a free one."""
+    if not text.isdecimal() or int(text) > _HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(f"takes a port from 0 to {_HIGHEST_PORT}, not {text!r}")
+    return int(text)
 
 
 def number(text: str) -> float:
