@@ -74,6 +74,7 @@ CASES: dict[Arguments, list[Arguments]] = {
         ("restart", "--engine", f"ipc:///tmp/{GIVEN}"),
     ],
     ("status",): [("status",), STATUS, (*STATUS, "--json"), ("status", "--engine", GIVEN)],
+    ("logs",): [("logs",), ("logs", "--list"), ("logs", "--engine", GIVEN), ("logs", "--program", GIVEN)],
     ("simulate",): [("simulate", "--host", GIVEN), ("simulate", "--script", GIVEN), ("simulate", "--port", GIVEN)],
     ("record",): [
         ("record", GIVEN, "--host", GIVEN),
@@ -171,6 +172,8 @@ def _fill(data: Path) -> None:
         )
     database.close()
     (data / "0" / "spans-2026-\x1b[1m\x9b\u202e.db").write_bytes(b"no database")
+    (data / "logs").mkdir()
+    (data / "logs" / "engine-20261129T070000Z-7-0123ab.log").write_text(f"{EVIL}\n{EVIL}", "utf-8")
 
 
 def _none(given: str) -> Path:
