@@ -132,7 +132,7 @@ class Client(ToolClient):
         * ``response_type``: the type of the answer: a pydantic model, msgspec Struct, dataclass, TypedDict, NamedTuple,
           enum, a type such as ``list[Invoice] | None``, or a JSON schema as a dict. The model then answers in JSON, and
           ``result.parsed`` is an object of the type. Default: ``None``, text. Not together with ``response_format``.
-        * all other arguments: see :class:`RunArguments`. ``model`` and ``messages`` must be given.
+        * all other arguments: :class:`RunArguments` (``help(headrace.RunArguments)`` lists them). ``model`` and ``messages`` must be given.
 
         Raises InvalidRequestError before anything is sent if an argument is wrong, or if ``response_type`` has no JSON
         schema. Raises OutputValidationError if the answer does not fit ``response_type``. Later it may raise any
@@ -199,7 +199,7 @@ class Client(ToolClient):
     def run_embedding(self, **arguments: Unpack[EmbeddingArguments]) -> RunEmbeddingResult:
         """Turn texts into vectors, one for each text.
 
-        Arguments: see :class:`EmbeddingArguments`. ``model`` and ``input`` must be given.
+        Arguments: :class:`EmbeddingArguments` (``help(headrace.EmbeddingArguments)`` lists them). ``model`` and ``input`` must be given.
 
         Raises InvalidRequestError before anything is sent if an argument is wrong, or if the provider has no
         embeddings. Later it may raise any HeadraceError.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 
 import pytest
 
@@ -116,3 +117,10 @@ def test_every_type_of_a_result_is_public() -> None:
     }
 
     assert defined <= set(headrace.__all__)
+
+
+@pytest.mark.parametrize("arguments", [headrace.RunArguments, headrace.EmbeddingArguments])
+def test_help_lists_every_argument_of_a_run(arguments: type) -> None:
+    assert arguments.__doc__ is not None
+    named = re.findall(r"``(\w+)``", arguments.__doc__)
+    assert arguments.__annotations__.keys() <= {*named}

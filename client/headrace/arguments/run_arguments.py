@@ -21,6 +21,16 @@ class RunArguments(TypedDict, total=False):
 
     ``model`` and ``messages`` must be given. ``None`` means the same as leaving the argument out. A wrong value raises
     InvalidRequestError before anything is sent; its ``argument`` names the argument, such as ``messages[2].content``.
+
+    * What to run: ``model``, ``provider``, ``messages``, ``variables``.
+    * Tools: ``tools``, ``tool_choice``, ``parallel_tool_calls``.
+    * The answer: ``max_output_tokens``, ``stop_sequences``, ``response_format``, ``verbosity``, ``reasoning_effort``,
+      ``logprobs``, ``top_logprobs``.
+    * Sampling: ``temperature``, ``top_p``, ``top_k``, ``frequency_penalty``, ``presence_penalty``, ``seed``.
+    * The provider: ``provider_api_key``, ``service_tier``, ``metadata``, ``custom_options``.
+    * Time limits, in milliseconds: ``timeout_ms``, ``first_chunk_timeout_ms``, ``idle_timeout_ms``.
+    * The span: ``tags``, ``user_id``, ``session_id``, ``send_trace``, ``span_id``, ``trace_id``, ``parent_span_id``.
+    * The engine: ``priority``, ``on_abort``.
     """
 
     model: Required[str]
@@ -175,6 +185,9 @@ class EmbeddingArguments(TypedDict, total=False):
 
     ``model`` and ``input`` must be given. ``None`` means the same as leaving the argument out. A wrong value raises
     InvalidRequestError before anything is sent; its ``argument`` names the argument.
+
+    The others: ``provider``, ``dimensions``, ``timeout_ms``, ``provider_api_key``, ``custom_options``, ``tags``,
+    ``user_id``, ``session_id``, ``send_trace``, ``span_id``, ``trace_id``, ``parent_span_id``, ``priority``.
     """
 
     model: Required[str]

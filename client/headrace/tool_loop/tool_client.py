@@ -94,8 +94,8 @@ class ToolClient:
         * ``stream`` (bool): ``True`` returns a ToolStream at once. ``False``, the default, waits for the end.
         * ``response_type``: the type of the last answer: see :meth:`Client.run_local`.
         * ``max_turns`` (int): runs of the model at most (default: 10). The result then has ``stopped="max_turns"``.
-        * all other arguments: see :class:`RunArguments`. ``timeout_ms`` is the time for everything. A ``tool_choice``
-          that forces a call counts for the first turn.
+        * all other arguments: :class:`RunArguments` (``help(headrace.RunArguments)`` lists them). ``timeout_ms`` is the
+          time for everything. A ``tool_choice`` that forces a call counts for the first turn.
 
         The calls of one turn run at the same time: plain functions in threads, async ones in an event loop. An error
         that a function raises is told to the model.
