@@ -21,7 +21,9 @@ _FIELDS = (
 )  # fmt: skip
 """Fields of a result that are looked for at a stream, or at its future."""
 
-_DATA = dict.fromkeys(("model_dump", "model_dump_json", "dict", "json", "to_json", "_asdict", "asdict"), _DICT)
+_DATA: dict[str, str] = dict.fromkeys(
+    ("model_dump", "model_dump_json", "dict", "json", "to_json", "_asdict", "asdict"), _DICT
+)
 _STREAM = dict.fromkeys(_FIELDS, _RESULT) | {
     "close": _ABORT,
     "aclose": _ABORT,
