@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from headrace.cli.main import command_parser
 from headrace.cli.shared.exit_codes import ExitCode
 from headrace.testing import Script, SimulatedProvider
 from tests.cli.forking import ForkingProgram
@@ -204,6 +205,27 @@ def read_terminal(descriptor: int) -> str:
         if not piece:
             return b"".join(pieces).decode()
         pieces.append(piece)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "hi", "-m", "gpt-4o", "--max-tokens", "3"), "--max-tokens 3; did you mean --max-output-tokens?"),
+        (("run", "hi", "-m", "gpt-4o", "--sytem=Be brief."), "did you mean --system?"),
+        (
+            ("spans", "list", "--limt", "3"),
+            "headrace spans list: error: unrecognized arguments: --limt 3; did you mean",
+        ),
+        (("status", "it"), "usage: headrace status"),
+        (("--verison",), "did you mean --version?"),
+    ],
+)
+def test_an_unknown_option_says_which_one_is_meant(arguments: tuple[str, ...], words: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command_parser().parse_args(arguments)
+
+    assert caught.value.code == ExitCode.USAGE
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

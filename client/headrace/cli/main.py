@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import headrace
 from headrace.cli import (
@@ -27,6 +27,7 @@ from headrace.cli.spans import spans_command
 from headrace.errors import HeadraceError
 from headrace.process.logs import log_in_program
 from headrace.process.standard_streams import OutputLostError, guarded
+from headrace.text.similar_names import meant
 
 _COMMANDS = (
     run_command, spans_command, serve_command, restart_command, status_command, logs_command, config_command,
@@ -85,6 +86,16 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         super().error(one_line(message))
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Refuse what the command does not take, with the command's usage, and say which option may be meant."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            options = [option for action in self._actions for option in action.option_strings if option[:2] == "--"]
+            close = meant(unknown[0].partition("=")[0], options) if unknown[0].startswith("--") else None
+            advice = f"; did you mean {close}?" if close is not None else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{advice}")
+        return found, unknown
 
 
 def command_parser() -> argparse.ArgumentParser:
