@@ -16,8 +16,8 @@ from headrace.text.foreign_attributes import raise_missing
 from headrace.types import StreamEvent, StreamResult, T_co
 
 if TYPE_CHECKING:
-    from headrace.runs.answer_reader import AnswerReader
     from headrace.runs.partial_answer import PartialAnswer
+    from headrace.runs.typed_answer import TypedAnswer
 
 
 class AsyncLocalStream(Stream, Generic[T_co]):
@@ -26,7 +26,7 @@ class AsyncLocalStream(Stream, Generic[T_co]):
     As :class:`LocalStream`, with ``async for``, ``async with`` and ``await stream.result``.
     """
 
-    def __init__(self, delivery: Delivery, reader: AnswerReader | None = None) -> None:
+    def __init__(self, delivery: Delivery, reader: TypedAnswer | None = None) -> None:
         super().__init__(delivery, reader)
         self._results: dict[asyncio.AbstractEventLoop, asyncio.Future[StreamResult[T_co]]] = {}
 
@@ -179,7 +179,7 @@ class AsyncResultFuture(asyncio.Future[Any]):
         delivery: Delivery,
         handle: RunHandle,
         loop: asyncio.AbstractEventLoop,
-        reader: AnswerReader | None = None,
+        reader: TypedAnswer | None = None,
     ) -> None:
         super().__init__(loop=loop)
         self._delivery = delivery

@@ -1,4 +1,4 @@
-"""Client: the entry point of a program. Checks arguments, makes runs, and hands them to this process's I/O thread."""
+"""Client: the entry point of a program. It starts runs, waits for results, and asks the engine for its status."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from headrace.process.callbacks import is_io_thread
 from headrace.process.clock import monotonic
 from headrace.process.logs import log_in_program
 from headrace.runs.delivery import Delivery, RunHandle
+from headrace.runs.result_future import ResultFuture
 from headrace.settings.settings import (
     EMBEDDED,
     SpansConfig,
@@ -31,7 +32,7 @@ from headrace.settings.settings import (
     with_otel_sink,
 )
 from headrace.settings.toml_file import remember_places
-from headrace.streams import LocalStream, ResultFuture
+from headrace.streams import LocalStream
 from headrace.text.foreign_attributes import raise_missing
 from headrace.tool_loop.tool_client import ToolClient
 from headrace.types import FlushCounts, RunEmbeddingResult, RunLocalResult
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from headrace.async_streams import AsyncLocalStream
     from headrace.connections.client_process import ClientProcess
-    from headrace.runs.answer_reader import AnswerReader
+    from headrace.runs.typed_answer import TypedAnswer
     from headrace.status import EngineStatus
 
 R = TypeVar("R")
@@ -138,7 +139,7 @@ class Client(ToolClient):
         schema. Raises OutputValidationError if the answer does not fit ``response_type``. Later it may raise any
         HeadraceError.
         """
-        reader = _answer_reader(response_type)
+        reader = _typed_answer(response_type)
         delivery = self._start(arguments, reader, stream=stream)
         return LocalStream(delivery, reader) if stream else cast("RunLocalResult", _wait(delivery, reader))
 
@@ -189,7 +190,7 @@ class Client(ToolClient):
 
         from headrace.async_streams import AsyncLocalStream, AsyncResultFuture
 
-        reader = _answer_reader(response_type)
+        reader = _typed_answer(response_type)
         delivery = self._start(arguments, reader, stream=stream)
         if stream:
             return AsyncLocalStream(delivery, reader)
@@ -317,7 +318,7 @@ class Client(ToolClient):
     def __repr__(self) -> str:
         return f"<Client {self._address or EMBEDDED}>"
 
-    def _start(self, arguments: RunArguments, reader: AnswerReader | None, *, stream: bool) -> Delivery:
+    def _start(self, arguments: RunArguments, reader: TypedAnswer | None, *, stream: bool) -> Delivery:
         answer_format = None if reader is None else reader.response_type.response_format
         return self._starter.start_run(
             self._number, self._begin(), arguments, stream=stream, answer_format=answer_format
@@ -374,19 +375,19 @@ def _answer_flush(answer: concurrent.futures.Future[FlushCounts], result: FlushR
         answer.set_result(FlushCounts(result.delivered, result.pending, result.failed))
 
 
-def _answer_reader(response_type: object) -> AnswerReader | None:
+def _typed_answer(response_type: object) -> TypedAnswer | None:
     """Return what reads the answer into ``response_type``. Imports what that needs only if it is given."""
     if response_type is None:
         return None
-    from headrace.runs.answer_reader import AnswerReader
+    from headrace.runs.typed_answer import TypedAnswer
     from headrace.schemas.response_type import response_type_of
 
     if isinstance(response_type, Mapping):
         response_type = json_mapping("response_type", response_type)
-    return AnswerReader(response_type_of(response_type))
+    return TypedAnswer(response_type_of(response_type))
 
 
-def _wait(delivery: Delivery, reader: AnswerReader | None = None) -> object:
+def _wait(delivery: Delivery, reader: TypedAnswer | None = None) -> object:
     result: ResultFuture[object] = ResultFuture(delivery, RunHandle(delivery), reader)
     try:
         return result.result()

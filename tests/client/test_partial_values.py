@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from headrace.async_streams import AsyncLocalStream
 from headrace.errors import InvalidRequestError, ProviderProtocolError, StreamConsumedError
-from headrace.runs.answer_reader import AnswerReader
 from headrace.runs.partial_answer import PartialAnswer
+from headrace.runs.typed_answer import TypedAnswer
 from headrace.schemas.response_type import response_type_of
 from headrace.streams import LocalStream
 from headrace.types import ReasoningDelta, ToolCallDelta
@@ -39,7 +39,7 @@ WHOLE = {"lines": [{"name": "Äpfel", "counts": {"a": 1}}]}
 
 def in_thread(run: FakeRun, annotation: Any, piece: Callable[[], bool]) -> list[Any]:
     """Return all partial values of a run. ``piece`` lets one further piece arrive, or ends the run."""
-    stream = LocalStream[Any](run.delivery, AnswerReader(response_type_of(annotation)))
+    stream = LocalStream[Any](run.delivery, TypedAnswer(response_type_of(annotation)))
     values = stream.partials()
     found = []
     while piece():
@@ -49,7 +49,7 @@ def in_thread(run: FakeRun, annotation: Any, piece: Callable[[], bool]) -> list[
 
 def in_task(run: FakeRun, annotation: Any, piece: Callable[[], bool]) -> list[Any]:
     async def read() -> list[Any]:
-        stream = AsyncLocalStream[Any](run.delivery, AnswerReader(response_type_of(annotation)))
+        stream = AsyncLocalStream[Any](run.delivery, TypedAnswer(response_type_of(annotation)))
         values = stream.partials()
         found = []
         while piece():
@@ -135,7 +135,7 @@ def test_the_error_of_the_run_comes_after_what_has_arrived(partials: Any) -> Non
 def test_an_abort_ends_the_values() -> None:
     run = FakeRun()
     run.says('{"value": [1')
-    stream = LocalStream[Any](run.delivery, AnswerReader(response_type_of(list[int])))
+    stream = LocalStream[Any](run.delivery, TypedAnswer(response_type_of(list[int])))
     values = stream.partials()
 
     assert next(values) == [1]
@@ -146,7 +146,7 @@ def test_an_abort_ends_the_values() -> None:
 def test_a_stream_is_read_once() -> None:
     run = FakeRun()
     run.ends()
-    stream = LocalStream[Any](run.delivery, AnswerReader(response_type_of(Order)))
+    stream = LocalStream[Any](run.delivery, TypedAnswer(response_type_of(Order)))
     assert list(stream.partials()) == []
 
     with pytest.raises(StreamConsumedError):

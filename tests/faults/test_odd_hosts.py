@@ -284,7 +284,7 @@ def test_workers_that_fail_slowly_are_failed_starts_too(
 
     assert "too late" in answer["error"]
     assert "status 1" in answer["error"]
-    assert "embedded" in answer["error"]
+    assert "own engine" in answer["error"]
     wait_until_empty(folder)
 
 

@@ -18,9 +18,9 @@ from headrace.connections.connection import Connection
 from headrace.connections.io_thread import start_io_thread
 from headrace.errors import EngineUnavailableError, InvalidRequestError, RunError
 from headrace.runs.delivery import Delivery, RunHandle
+from headrace.runs.result_future import ResultFuture
 from headrace.runs.run_plan import RunPlan
 from headrace.runs.session import Session
-from headrace.streams import ResultFuture
 from headrace.transport.reactor import Reactor
 from headrace.transport.router import Router
 from headrace.types import RunLocalResult

@@ -14,9 +14,9 @@ from headrace.connections.connection import Connection
 from headrace.connections.engine_link import EngineLink
 from headrace.errors import EngineUnavailableError, HeadraceError
 from headrace.runs.delivery import Delivery, RunHandle
+from headrace.runs.result_future import ResultFuture
 from headrace.runs.run_plan import RunPlan
 from headrace.runs.session import Session
-from headrace.streams import ResultFuture
 from headrace.transport.reactor import Reactor
 from headrace.transport.zmtp import FrameParser, opening
 from headrace.types import RunLocalResult

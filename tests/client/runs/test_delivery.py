@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from headrace.errors import EngineUnavailableError, RunError, RunTimeoutError
 from headrace.runs.delivery import RunHandle
-from headrace.streams import ResultFuture
+from headrace.runs.result_future import ResultFuture
 from headrace.types import RunEvent, RunLocalResult
 from headrace.wire.messages import WINDOW_CHARACTERS, WINDOW_EVENTS, Aborted
 from tests.client.runs.deliveries import FakeRun

@@ -16,7 +16,7 @@ _WIRES = {
 _OF_ANTHROPIC = "/v1/messages/"
 
 
-class Endpoint(msgspec.Struct, frozen=True):
+class RecordedEndpoint(msgspec.Struct, frozen=True):
     """The API that a path belongs to.
 
     ``provider``: ``openai``, ``anthropic`` or ``google``. ``wire``: the name of the format, as recordings have it.
@@ -30,13 +30,13 @@ class Endpoint(msgspec.Struct, frozen=True):
     model: str | None = None
 
 
-def endpoint_of(path: str) -> Endpoint:
+def endpoint_of(path: str) -> RecordedEndpoint:
     """Return the API of a path without its query. A path that is not known is an OpenAI API of its own name."""
     if (found := _GOOGLE.search(path)) is not None:
         wire = "google.generate" if "enerateContent" in found["method"] else "google.other"
-        return Endpoint("google", wire, found["name"], found["model"])
+        return RecordedEndpoint("google", wire, found["name"], found["model"])
     for end, (provider, wire) in _WIRES.items():
         if path.endswith(end):
-            return Endpoint(provider, wire, end)
+            return RecordedEndpoint(provider, wire, end)
     provider = "anthropic" if path.startswith(_OF_ANTHROPIC) else "google" if path.startswith("/v1beta/") else "openai"
-    return Endpoint(provider, f"{provider}.other", path)
+    return RecordedEndpoint(provider, f"{provider}.other", path)

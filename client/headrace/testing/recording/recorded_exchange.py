@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from headrace.testing.recording.endpoints import Endpoint, endpoint_of
+from headrace.testing.recording.endpoints import RecordedEndpoint, endpoint_of
 
 Ending = Literal["complete", "cut", "closed_by_client"]
 
@@ -42,7 +42,7 @@ class RecordedRequest(msgspec.Struct, frozen=True):
     body: Any = None
 
     @property
-    def endpoint(self) -> Endpoint:
+    def endpoint(self) -> RecordedEndpoint:
         """The API that the request is for."""
         return endpoint_of(self.path.partition("?")[0])
 

@@ -15,8 +15,8 @@ import httpx
 import msgspec
 
 from headrace.testing.recording.endpoints import endpoint_of
-from headrace.testing.recording.http_requests import BadRequestError, HttpRequest, read_request
 from headrace.testing.recording.key_overwriting import RequestSecrets, decoded
+from headrace.testing.recording.passed_requests import BadRequestError, PassedRequest, read_request
 from headrace.testing.recording.recorded_exchange import (
     Ending,
     RecordedExchange,
@@ -117,7 +117,7 @@ class _Recorder:
                 await writer.wait_closed()
 
     async def _pass_on_while_connected(
-        self, request: HttpRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, request: PassedRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Pass a request on. If the client closes its connection, close the provider's, as the client would have."""
         passing = asyncio.ensure_future(self._pass_on(request, writer))
@@ -131,7 +131,7 @@ class _Recorder:
         if not passing.cancelled():
             passing.result()
 
-    async def _pass_on(self, request: HttpRequest, writer: asyncio.StreamWriter) -> None:
+    async def _pass_on(self, request: PassedRequest, writer: asyncio.StreamWriter) -> None:
         path = request.target.partition("?")[0]
         base_url = self._upstreams[endpoint_of(path).provider]
         answer = _Answer(request, base_url, self._number, writer)
@@ -156,7 +156,7 @@ class _Recorder:
 class _Answer:
     """One request on its way to the provider, and the provider's answer on its way back."""
 
-    def __init__(self, request: HttpRequest, base_url: str, number: int, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, request: PassedRequest, base_url: str, number: int, writer: asyncio.StreamWriter) -> None:
         self._request = request
         self._url = _joined(base_url, request.target)
         self._number = number

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.errors import HeadraceError, OutputValidationError
-from headrace.runs.answer_reader import AnswerReader, with_parsed
+from headrace.runs.typed_answer import TypedAnswer, with_parsed
 from headrace.schemas.response_type import response_type_of
 from headrace.types import Message, RunLocalResult, StreamResult, ToolCall, Usage
 from tests.cases import each
@@ -239,7 +239,7 @@ def test_an_answer_is_read_once_for_all_threads() -> None:
         def __post_init__(self) -> None:
             calls.append(self.x)
 
-    reader = AnswerReader(response_type_of(Counted))
+    reader = TypedAnswer(response_type_of(Counted))
     result = answered('{"x": 1}')
     found: list[Any] = []
     threads = [threading.Thread(target=lambda: found.append(reader.read(result))) for _ in range(8)]

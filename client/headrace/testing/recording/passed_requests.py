@@ -9,7 +9,7 @@ import httptools
 _READ_BYTES = 64 * 1024
 
 
-class HttpRequest:
+class PassedRequest:
     """A request. Header names are lower case. ``target`` is the path with the query."""
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class BadRequestError(ValueError):
     """The bytes are no HTTP request."""
 
 
-async def read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> HttpRequest | None:
+async def read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> PassedRequest | None:
     """Return the next request; None if the client has closed the connection. Raises BadRequestError."""
     incoming = _Incoming(writer)
     while not incoming.is_whole:
@@ -44,7 +44,7 @@ class _Incoming:
     """A request that arrives. The parser of httptools calls ``on_url``, ``on_header`` and so on."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
-        self.request = HttpRequest()
+        self.request = PassedRequest()
         self.pieces: list[bytes] = []
         self.is_whole = False
         self._writer = writer

@@ -20,7 +20,7 @@ _ENDED_EARLY = {
 """Finish reason → why the answer is not whole."""
 
 
-class AnswerReader:
+class TypedAnswer:
     """Reads the answer of one run. Validators are code of the user, so no thread of Headrace calls them."""
 
     def __init__(self, response_type: ResponseType) -> None:
