@@ -107,6 +107,8 @@ def build_request(
     Adds to ``original_paths`` each path that differs in the request.
     """
     original_paths = {} if original_paths is None else original_paths
+    if arguments.get("logprobs") is None and arguments.get("top_logprobs") is not None:
+        original_paths["logprobs"] = "top_logprobs"  # it turns logprobs on
     provider, model = _provider_of(arguments["model"], arguments.get("provider"), providers, takes_any_provider)
     checks.instance("stream", stream, bool, "a bool")
     tools = tool_list.with_functions_read(arguments.get("tools"))

@@ -6,6 +6,7 @@ Headrace's, a provider's, or unknown.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import itertools
 import re
@@ -193,11 +194,14 @@ def _leaf(key: str, value: Any) -> Iterator[Pair]:
 
 
 _MARK = re.compile(r"mark\d+")
+_DATA = re.compile(r";base64,([A-Za-z0-9+/]+=*)")
 
 
 def marks_in(value: Any) -> set[str]:
-    """Return the marks in a value, keys included."""
-    return set(_MARK.findall(msgspec.json.encode(value).decode()))
+    """Return the marks in a value, keys and the texts of data URLs included."""
+    text = msgspec.json.encode(value).decode()
+    files = (base64.b64decode(data).decode(errors="replace") for data in _DATA.findall(text))
+    return set(_MARK.findall("\n".join([text, *files])))
 
 
 _STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\[(\d+)\]|\['([^']+)'\]")

@@ -52,7 +52,11 @@ def failure_of(api: str, request: RunRequest) -> ProviderFailure:
     [
         ({"messages": [HI, Message("assistant", "{")]}, "messages[1]", "begins the answer"),
         ({"messages": [HI, Message("assistant", [TextPart("{")])]}, "messages[1]", "begins the answer"),
-        ({"response_format": {"type": "json_object"}}, "response_format", "needs a JSON schema here"),
+        (
+            {"response_format": {"type": "json_object"}},
+            "response_format",
+            "Anthropic does not take json_object: give a JSON schema",
+        ),
     ],
 )
 def test_anthropic_refuses_what_does_not_go_with_a_schema(

@@ -37,7 +37,7 @@ def with_answer_form(body: dict[str, Any], request: RunRequest) -> dict[str, Any
     where = "response_type" if request.fits_schemas else "response_format"
     if form.kind == "json_object":
         raise request_failure(
-            "needs a JSON schema here: Anthropic does not take json_object without a schema", "response_format"
+            "Anthropic does not take json_object: give a JSON schema, or a type as response_type", "response_format"
         )
     _check_messages(body["messages"], len(request.messages) - 1)
     name = answer_tool_of(request)
@@ -55,7 +55,7 @@ def _with_answer_tool(
         raise request_failure(f"{request.model} answers only with an object: give a schema of type object", where)
     if request.tool_choice not in (None, "auto", "none"):
         raise request_failure(
-            f"cannot force a call here: {request.model} gives an answer with a schema by a call of its own",
+            f"cannot force a call beside response_format: {request.model} gives an answer with a schema by a call of its own",
             "tool_choice",
         )
     if (body.get("thinking") or {}).get("type") in {"enabled", "adaptive"}:

@@ -64,6 +64,8 @@ def _body(request: RunRequest) -> dict[str, Any]:
     if system := system_of(request.messages):
         body["system"] = system
     body["messages"] = conversation = conversation_of(request.messages)
+    if not conversation:
+        raise request_failure("Anthropic needs a message that is not a system message", "messages")
     if request.tools:
         body["tools"] = [tool_of(f"tools[{index}]", tool) for index, tool in enumerate(request.tools)]
     if container := container_of(request.messages, request.tools):
@@ -92,7 +94,7 @@ def _sampling(request: RunRequest, facts: ModelFacts) -> dict[str, float]:
         reason = f"{request.model} does not take {' or '.join(given)}"
         raise model_failure(reason, next(iter(given)), AS_OF, given)
     if given.get("temperature", 0) > 1:
-        raise request_failure(f"takes 0 to 1 here, got {given['temperature']}", "temperature")
+        raise request_failure(f"Anthropic takes 0 to 1, not {given['temperature']}", "temperature")
     return given
 
 
@@ -103,11 +105,11 @@ def _reasoning(request: RunRequest, facts: ModelFacts, max_tokens: int) -> dict[
     """
     effort = request.reasoning_effort
     if effort not in _EFFORTS:
-        raise request_failure(f"takes {', '.join(_EFFORTS)} here, got {effort!r}", "reasoning_effort")
+        raise request_failure(f"Anthropic takes {', '.join(_EFFORTS)}, not {effort!r}", "reasoning_effort")
     if effort == "none":
         return _without_thinking(request.model, facts)
     if facts.thinking == "none":
-        raise request_failure(f"takes only none here: {request.model} has no thinking", "reasoning_effort")
+        raise request_failure(f"{request.model} takes only none, because it does not reason", "reasoning_effort")
     is_forced = isinstance(request.tool_choice, dict) or request.tool_choice == "required"
     if facts.thinking == "adaptive":
         asked: dict[str, Any] = {"output_config": {"effort": _level(request.model, effort, facts)}}
@@ -120,9 +122,9 @@ def _reasoning(request: RunRequest, facts: ModelFacts, max_tokens: int) -> dict[
     else:
         asked = {"thinking": {"type": "enabled", "budget_tokens": _budget(effort, max_tokens)}}
     if "thinking" in asked and request.temperature not in {None, 1}:
-        raise request_failure("takes only 1 with reasoning_effort here", "temperature")
+        raise request_failure(f"{request.model} takes only 1 with reasoning_effort", "temperature")
     if "thinking" in asked and request.top_k is not None:
-        raise request_failure("cannot be given with reasoning_effort here", "top_k")
+        raise request_failure(f"{request.model} does not take it with reasoning_effort", "top_k")
     return asked
 
 
@@ -194,7 +196,7 @@ def _tier_and_metadata(request: RunRequest) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     if (tier := request.service_tier) is not None:
         if tier not in _TIERS:
-            raise request_failure(f"takes {' or '.join(_TIERS)} here, got {tier!r}", "service_tier")
+            raise request_failure(f"Anthropic takes {' or '.join(_TIERS)}, not {tier!r}", "service_tier")
         fields["service_tier"] = tier
     if request.metadata:
         for key in request.metadata:

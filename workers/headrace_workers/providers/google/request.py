@@ -83,12 +83,12 @@ def _tier_and_labels(request: RunRequest) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     if (tier := request.service_tier) is not None:
         if tier not in _TIERS:
-            raise request_failure(f"takes {', '.join(_TIERS)} here, got {tier!r}", "service_tier")
+            raise request_failure(f"Google takes {', '.join(_TIERS)}, not {tier!r}", "service_tier")
         fields["serviceTier"] = tier
     if request.metadata:
         for key, text in request.metadata.items():
             if max(len(key), len(text)) > _MAX_LABEL or key != key.lower() or text != text.lower():
-                reason = f"becomes a label here: at most {_MAX_LABEL} characters, and no capital letters"
+                reason = f"becomes a label of Google: at most {_MAX_LABEL} characters, and no capital letters"
                 raise request_failure(reason, f"metadata.{key}")
         fields["labels"] = request.metadata
     return fields
@@ -148,7 +148,7 @@ def _function_calling(request: RunRequest) -> dict[str, Any]:
 def _generation_config(request: RunRequest) -> dict[str, Any]:
     if len(request.stop_sequences) > _MAX_STOP_SEQUENCES:
         sequences = len(request.stop_sequences)
-        raise request_failure(f"takes at most {_MAX_STOP_SEQUENCES} here, got {sequences}", "stop_sequences")
+        raise request_failure(f"Google takes at most {_MAX_STOP_SEQUENCES}, not {sequences}", "stop_sequences")
     config: dict[str, Any] = {
         "temperature": request.temperature,
         "topP": request.top_p,
@@ -171,7 +171,7 @@ def _generation_config(request: RunRequest) -> dict[str, Any]:
 
 def _seed(seed: int | None) -> int | None:
     if seed is not None and seed not in _SEEDS:
-        raise request_failure(f"takes 32 bits here, from {_SEEDS[0]} to {_SEEDS[-1]}, got {seed}", "seed")
+        raise request_failure(f"Google takes 32 bits, from {_SEEDS[0]} to {_SEEDS[-1]}, not {seed}", "seed")
     return seed
 
 

@@ -327,5 +327,7 @@ def _response_format(wanted: dict[str, Any]) -> dict[str, Any]:
 
 def _stop(sequences: list[str]) -> list[str]:
     if len(sequences) > _MAX_STOP_SEQUENCES:
-        raise request_failure(f"takes at most {_MAX_STOP_SEQUENCES} here, got {len(sequences)}", "stop_sequences")
+        raise request_failure(
+            f"Chat Completions takes at most {_MAX_STOP_SEQUENCES}, not {len(sequences)}", "stop_sequences"
+        )
     return sequences
