@@ -138,7 +138,10 @@ def _encoded(request: RunRequest) -> bytes:
             "the stack of this thread is too deep to encode the request; start the run in another thread", argument
         ) from None
     if len(encoded) > MAX_REQUEST_BYTES:
-        raise InvalidRequestError(f"{len(encoded)} bytes in all; the limit is {MAX_REQUEST_BYTES}", argument)
+        raise InvalidRequestError(
+            f"{len(encoded)} bytes in all, beyond the limit of {MAX_REQUEST_BYTES}: send less, or give files by url",
+            argument,
+        )
     return encoded
 
 

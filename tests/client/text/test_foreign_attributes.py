@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 import headrace
-from headrace import Client, Message, RunLocalResult, ToolCall, Usage
-from headrace.async_streams import AsyncLocalStream
+from headrace import AsyncToolStream, Client, Message, RunLocalResult, RunToolsResult, ToolCall, ToolStream, Usage
+from headrace.async_streams import AsyncLocalStream, AsyncResultFuture
+from headrace.runs.result_future import ResultFuture
 from headrace.streams import LocalStream
+from headrace.text.foreign_attributes import _ADVICE
+from headrace.tool_loop.tool_stream import _ToolResultFuture
 from tests.cases import each
 from tests.client.runs.deliveries import FakeRun
 
@@ -21,6 +24,10 @@ RESULT = RunLocalResult(
     model="gpt-4o", tool_calls=[], incomplete_tool_calls=[], finish_reason="stop", provider_finish_reason="stop",
     message=Message("assistant", "Hello"), reasoning="", refusal=None, attempts=1,
 )  # fmt: skip
+OWNERS = [
+    Client, LocalStream, AsyncLocalStream, ToolStream, AsyncToolStream, ResultFuture, AsyncResultFuture, _ToolResultFuture,
+    RunLocalResult, RunToolsResult, Usage, ToolCall, Message,
+]  # fmt: skip
 SAID = [
     (RESULT, "choices", "the text is result.text"),
     (RESULT, "output_text", "use text"),
@@ -74,6 +81,14 @@ def test_the_package_says_that_there_is_one_client() -> None:
         package.completion  # noqa: B018
     with pytest.raises(AttributeError, match=r"^module 'headrace' has no attribute 'tolo'$"):
         package.tolo  # noqa: B018
+
+
+def test_no_advice_is_about_an_attribute_or_a_class_that_does_not_need_it() -> None:
+    kinds = {kind for owner in OWNERS for kind in owner.__mro__ if kind.__name__ in _ADVICE}
+    assert {kind.__name__ for kind in kinds} == _ADVICE.keys(), "a class has another name now"
+    for owner in OWNERS:
+        for kind in owner.__mro__:
+            assert [name for name in _ADVICE.get(kind.__name__, ()) if hasattr(owner, name)] == []
 
 
 def test_other_attributes_are_missing_as_python_says_it_and_copies_are_not_disturbed() -> None:

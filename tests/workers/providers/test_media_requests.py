@@ -179,7 +179,7 @@ def test_a_gemini_before_3_takes_no_images_in_results(monkeypatch: pytest.Monkey
     where, reason = refused("google", HI, call, Message("tool", [PNG], "c1"))
 
     assert where == "messages[2].content[0]"
-    assert reason == "a tool's result cannot hold an image before Gemini 3"
+    assert reason == "a tool's result cannot hold an image before Gemini 3: return text"
 
 
 SPOKEN = AudioPart(

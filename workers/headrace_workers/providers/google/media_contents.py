@@ -59,7 +59,7 @@ def media_part(where: str, part: ImagePart | AudioPart | FilePart) -> dict[str, 
 def result_part(where: str, part: ImagePart | AudioPart | FilePart, *, takes_media: bool) -> dict[str, Any]:
     """Return the part of an image or a file in a tool's result. ``takes_media``: whether the model takes any."""
     if not takes_media:
-        raise request_failure(f"a tool's result cannot hold {word_for(part)} before Gemini 3", where)
+        raise request_failure(f"a tool's result cannot hold {word_for(part)} before Gemini 3: return text", where)
     if isinstance(part, AudioPart):
         raise request_failure("a message with role tool cannot hold audio", where)
     blob = _blob(where, part)
