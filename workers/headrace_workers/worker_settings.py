@@ -16,7 +16,7 @@ from headrace.settings.wire_format_names import OPENAI_BY_MODEL
 from headrace.wire.messages import BAD_SETTINGS
 from headrace.wire.run_request import RunRequest
 from headrace_workers.http.http_request import HttpRequest
-from headrace_workers.providers.openai_choice import CHAT, RESPONSES, Build, choose
+from headrace_workers.providers.openai_choice import CHAT, RESPONSES, choose
 from headrace_workers.providers.shared.wire_format import (
     ProviderApi,
     ProviderFailedError,
@@ -55,6 +55,8 @@ class Providers:
         self._environ = environ
         self._settings = {name: _provider_settings(name, config) for name, config in settings.providers.items()}
         self._loaded = load_formats({config.api for config in settings.providers.values()} - {OPENAI_BY_MODEL})
+        self._of_openai = {name: self._loaded.formats[name] for name in (CHAT, RESPONSES)}
+        """The formats of a provider that takes one of OpenAI's two APIs for each run."""
 
     def prepare(self, request: RunRequest, api_key: str | None, base_url: str | None = None) -> Prepared:
         """Build the request of a run. Raises ProviderFailedError if it cannot be built.
@@ -69,26 +71,20 @@ class Providers:
         if base_url is not None:
             settings = msgspec.structs.replace(settings, base_url=base_url.rstrip("/"))
         self._check_address(settings, is_callers=base_url is not None)
-        formats = self._formats(request, settings)
+        is_by_model = settings.api == OPENAI_BY_MODEL
+        declared = self._wire_format(settings, CHAT if is_by_model else settings.api)
+        api = api_for(request, settings, declared)  # before the key: its absence is told only if the format can be used
         # Never send a key of the engine to an address that the caller names.
         is_callers = api_key is not None or base_url is not None
         key = api_key or self._key(settings, is_callers=is_callers)
+        if not is_by_model or request.inputs:
+            return Prepared(declared, api, _built(declared, request, settings, key), key)
 
         def build(name: str) -> HttpRequest:
-            return _built(formats[name], request, settings, key)
+            return _built(self._of_openai[name], request, settings, key)
 
-        name, http = choose(request, build) if len(formats) > 1 else _only(formats, build)
-        return Prepared(formats[name], api_for(request, settings, formats[name]), http, key)
-
-    def _formats(self, request: RunRequest, settings: ProviderSettings) -> dict[str, WireFormat]:
-        """Return the wire formats in which the request may be sent: several only where the model decides."""
-        names: tuple[str, ...] = (settings.api,)
-        if settings.api == OPENAI_BY_MODEL:
-            names = (CHAT,) if request.inputs else (CHAT, RESPONSES)
-        formats = {name: self._wire_format(settings, name) for name in names}
-        for declared in formats.values() if request.inputs else ():
-            api_for(request, settings, declared)  # a missing key is told only if the format has embeddings
-        return formats
+        name, http = choose(request, build)
+        return Prepared(self._of_openai[name], self._of_openai[name].api, http, key)
 
     def _wire_format(self, settings: ProviderSettings, name: str) -> WireFormat:
         declared = self._loaded.formats.get(name)
@@ -144,11 +140,6 @@ def api_for(request: RunRequest, settings: ProviderSettings, declared: WireForma
         reason = f"{settings.name} has no embeddings; use a model of a provider that has, such as openai or google"
         raise ProviderFailedError(ProviderFailure("invalid_request", reason, argument="model"))
     return declared.embeddings
-
-
-def _only(formats: dict[str, WireFormat], build: Build) -> tuple[str, HttpRequest]:
-    (name,) = formats
-    return name, build(name)
 
 
 def _built(declared: WireFormat, request: RunRequest, settings: ProviderSettings, key: str | None) -> HttpRequest:

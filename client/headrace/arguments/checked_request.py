@@ -148,6 +148,8 @@ def _response_format(
 
 def _schema_given(response_format: object) -> dict[str, Any] | None:
     """Check ``response_format``, and return it. A type, as the SDK of OpenAI takes it there, is told its own argument."""
+    if response_format is None:
+        return None
     if isinstance(response_format, type) or get_origin(response_format) is not None:
         raise InvalidRequestError("takes a dict; give a type as response_type", "response_format")
     return checks.json_mapping("response_format", response_format)

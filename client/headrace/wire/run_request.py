@@ -93,15 +93,26 @@ def needs(request: RunRequest) -> list[str]:
         needed.append(FITS_SCHEMAS)
     if _later_options(request) != _NONE_OF_THEM:
         needed.append(OPTIONS)
-    if any(_is_new_media(part) for message in request.messages for part in _parts_of(message)):
+    if _has_new_media(request):
         needed.append(MEDIA)
     return needed
 
 
+# A run with one message of text passes them without a generator.
+
+
 def _has_extra(request: RunRequest) -> bool:
-    if any(_message_has_extra(message) for message in request.messages):
-        return True
-    return any(tool.extra or tool.type != "function" for tool in request.tools)
+    for message in request.messages:
+        if message.extra or (type(message.content) is not str and any(part.extra for part in _parts_of(message))):
+            return True
+    return bool(request.tools) and any(tool.extra or tool.type != "function" for tool in request.tools)
+
+
+def _has_new_media(request: RunRequest) -> bool:
+    for message in request.messages:
+        if type(message.content) is not str and any(map(_is_new_media, _parts_of(message))):
+            return True
+    return False
 
 
 def _parts_of(message: Message) -> list[Part]:
@@ -113,10 +124,6 @@ def _is_new_media(part: Part) -> bool:
     if isinstance(part, ImagePart):
         return bool(part.file_id or part.provider_data)
     return isinstance(part, AudioPart | FilePart)
-
-
-def _message_has_extra(message: Message) -> bool:
-    return bool(message.extra) or any(part.extra for part in _parts_of(message))
 
 
 def chosen_by(tool: Tool) -> str:

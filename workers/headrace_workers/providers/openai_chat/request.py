@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 from headrace.types import (
@@ -60,8 +61,12 @@ _OPTIONS = (
     "reasoning_effort",
     "verbosity",
     "service_tier",
+    "top_k",
 )
 """Arguments that have the same name here."""
+_options_of = attrgetter(*_OPTIONS)
+_NO_OPTIONS = (None,) * len(_OPTIONS)
+"""What most runs give."""
 _REFUSED_BY_OPENAI = {"top_k": "use top_p"}
 _NAME_OF_SEED = {"mistral": "random_seed"}
 """Servers that know ``seed`` by another name."""
@@ -160,18 +165,22 @@ def _body(request: RunRequest, settings: ProviderSettings) -> dict[str, Any]:
 
 def _options(request: RunRequest, server: str) -> dict[str, Any]:
     """Return the fields for sampling, log probabilities, tier and metadata."""
-    said = {name: getattr(request, name) for name in _OPTIONS}
-    said["top_k"] = request.top_k
-    said[_NAME_OF_SEED.get(server, "seed")] = request.seed
-    said["metadata"] = request.metadata or None
-    return {name: value for name, value in said.items() if value is not None}
+    given: dict[str, Any] = {}
+    if (values := _options_of(request)) != _NO_OPTIONS:
+        given = {name: value for name, value in zip(_OPTIONS, values, strict=True) if value is not None}
+    if request.seed is not None:
+        given[_NAME_OF_SEED.get(server, "seed")] = request.seed
+    if request.metadata:
+        given["metadata"] = request.metadata
+    return given
 
 
 def _drop_reasoning(messages: list[dict[str, Any]]) -> None:
     """Remove reasoning of compatible servers from earlier turns: OpenAI itself refuses these fields."""
     for message in messages:
-        for field in (*REASONING_FIELDS, "reasoning_details"):
-            message.pop(field, None)
+        if message["role"] == "assistant":
+            for field in (*REASONING_FIELDS, "reasoning_details"):
+                message.pop(field, None)
 
 
 def _message(where: str, message: Message, keys: ExtraKeys) -> dict[str, Any]:

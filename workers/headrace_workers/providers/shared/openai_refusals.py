@@ -37,7 +37,7 @@ def effort_of(request: RunRequest) -> str | None:
 
 def has_functions(request: RunRequest) -> bool:
     """Return whether the request offers functions. Custom tools of OpenAI take text, and count as no functions."""
-    return any(is_function(tool, may_be_custom=False) for tool in request.tools)
+    return bool(request.tools) and any(is_function(tool, may_be_custom=False) for tool in request.tools)
 
 
 def check_chat(request: RunRequest) -> None:
