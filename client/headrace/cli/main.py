@@ -87,7 +87,10 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         super().error(one_line(message))
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+    # pyright knows the overloads of typeshed only; they depend on the type of the namespace.
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, args: Any = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
         """Refuse what the command does not take, with the command's usage, and say which option may be meant."""
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
