@@ -319,7 +319,7 @@ def test_a_stream_without_its_end_is_an_error_that_keeps_the_text(client: Client
     [
         ("openai", {"stop_sequences": list("abcde")}, "at most 4"),
         ("openai-responses", {"stop_sequences": ["a"]}, "the Responses API does not take it"),
-        ("anthropic", {"response_format": {"type": "json_object"}}, "needs a JSON schema"),
+        ("anthropic", {"response_format": {"type": "json_object"}}, "give a JSON schema"),
         ("anthropic", {"temperature": 0.5}, "does not take temperature"),
         ("google", {"stop_sequences": list("abcdef")}, "at most 5"),
     ],
