@@ -79,6 +79,10 @@ LONGEST = 10**9 if is_long() else 8_000
 """Bytes of a recorded answer."""
 
 
+CONTENT = ("text", "arguments", "data", "transcript")
+"""Fields of a part that hold what the model made."""
+
+
 class Told(msgspec.Struct):
     """What a run told: its events, its last message and its span."""
 
@@ -128,7 +132,7 @@ def _without_content(terminal: Terminal) -> Any:
             parts = terminal.message.content if terminal.message is not None else ""
             if not isinstance(parts, str):
                 fields["parts"] = [
-                    {key: value for key, value in msgspec.to_builtins(part).items() if key not in ("text", "arguments")}
+                    {key: value for key, value in msgspec.to_builtins(part).items() if key not in CONTENT}
                     for part in parts
                 ]
             return fields

@@ -200,6 +200,7 @@ def test_what_a_provider_says_of_images_and_files_has_no_key() -> None:
         AudioPart(
             data="QQ==", media_type="audio/wav", transcript=f"I say {KEY}.", provider_data={"audio": {"id": KEY}}
         ),
+        ImagePart(data="QQ==", media_type=f"image/{KEY}"),
         FilePart(f"{KEY}.pdf", file_id=f"file_{KEY}", url=f"https://x.test/{KEY}"),
     ]
     finished = Finished("s", 1, 0, 0, "stop", None, Usage(), [], "m", Message("assistant", parts))

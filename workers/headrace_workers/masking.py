@@ -34,7 +34,7 @@ from headrace.wire.messages import Aborted, Failed, Finished, Terminal, ToolCall
 from headrace_workers.providers.shared.wire_format import ProviderFailure
 
 _MOST_TEXTS = 1_000
-_NAMES_OF_MEDIA = ("name", "file_id", "url")
+_NAMES_OF_MEDIA = ("name", "media_type", "file_id", "url")
 """Fields of images, audio and files that a provider names. Their content stays as it is."""
 _KEPT = 128
 """Masks that are kept for the next run with the same key."""
