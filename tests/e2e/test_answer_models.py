@@ -34,7 +34,7 @@ def test_an_object_of_each_type_comes_back(
             assert result.finish_reason == "stop"
             assert result.tool_calls == []
             kind = ANSWER_MODELS[name]
-            assert as_json(result.parsed) == as_json(decoder_of(kind)(as_json(result.parsed)))
+            assert decoder_of(kind)(as_json(result.parsed)) == result.parsed  # sets have no order
             if isinstance(kind, type) and not is_typed_dict(kind):
                 assert isinstance(result.parsed, kind)
     assert [record.status for record in provider.requests()] == [200] * len(ANSWER_MODELS)
