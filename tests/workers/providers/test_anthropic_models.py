@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from itertools import product
 from typing import Any
 
 from headrace.testing.anthropic.rules import VERSIONS
 from headrace.testing.anthropic.rules import refusal_of as refused_by_anthropic
 from headrace.types import Message, ReasoningPart, TextPart, Tool
-from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.anthropic.api import API
 from headrace_workers.providers.anthropic.models import facts_of
-from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderSettings
+from headrace_workers.providers.shared.wire_format import ProviderSettings
 from tests.cases import each
+from tests.workers.providers.model_requests import HI, body_sent, refusal_of
 
 SETTINGS = ProviderSettings(name="anthropic", api="anthropic", base_url="https://api.anthropic.com")
 WEATHER = Tool("weather", "", {"type": "object", "properties": {}})
-HI = Message("user", "hi")
 SAID = Message("assistant", "Once upon a time")
 ADAPTIVE = """
     claude-fable-5 claude-fable-5-1 claude-mythos-5 claude-opus-5-5 claude-sonnet-5-5 claude-haiku-5-5 claude-opus-5
@@ -30,17 +28,11 @@ LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
 def sent(model: str, *messages: Message, **fields: Any) -> dict[str, Any]:
-    request = RunRequest(provider="anthropic", model=model, messages=list(messages or [HI]), stream=True, **fields)
-    body: dict[str, Any] = json.loads(API.build_request(request, SETTINGS, None).body)
-    return body
+    return body_sent(API, SETTINGS, model, *messages, **fields)
 
 
 def refusal(model: str, *messages: Message, **fields: Any) -> tuple[str, str] | None:
-    try:
-        sent(model, *messages, **fields)
-    except ProviderFailedError as error:
-        return str(error.failure.argument), error.failure.reason
-    return None
+    return refusal_of(lambda: sent(model, *messages, **fields))
 
 
 @each(

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from itertools import product
 from typing import Any
 
 from headrace.testing.google.gemini_models import refusal_by
 from headrace.testing.google.rules import refusal_of as refused_by_google
 from headrace.types import Message, ToolCallPart
-from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.google.api import API
 from headrace_workers.providers.google.models import facts_of
-from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderSettings
+from headrace_workers.providers.shared.wire_format import ProviderSettings
 from tests.cases import each
+from tests.workers.providers.model_requests import HI, body_sent, refusal_of
 
 SETTINGS = ProviderSettings(name="google", api="google", base_url="https://generativelanguage.googleapis.com")
-HI = Message("user", "hi")
 SAID = Message("assistant", "Once upon a time")
 NAMES = """
     gemini-4-hydrogen gemini-4-argon gemini-3.8-flash gemini-3.7-flash gemini-3.6-flash gemini-3.5-flash
@@ -28,17 +26,11 @@ LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
 def sent(model: str, *messages: Message, **fields: Any) -> dict[str, Any]:
-    request = RunRequest(provider="google", model=model, messages=list(messages or [HI]), stream=True, **fields)
-    body: dict[str, Any] = json.loads(API.build_request(request, SETTINGS, None).body)
-    return body
+    return body_sent(API, SETTINGS, model, *messages, **fields)
 
 
 def refusal(model: str, *messages: Message, **fields: Any) -> tuple[str, str] | None:
-    try:
-        sent(model, *messages, **fields)
-    except ProviderFailedError as error:
-        return str(error.failure.argument), error.failure.reason
-    return None
+    return refusal_of(lambda: sent(model, *messages, **fields))
 
 
 @each(
