@@ -1,6 +1,7 @@
 """The benchmark: all contestants side by side in one run, each work in a fresh process, medians, and a table of ratios to the floor.
 
 ``python -m bench.run_bench`` from the root of the repository; ``scripts/bench`` sees to the rest. ``works.py`` says what is done.
+``--beside CHECKOUT`` measures another version of Headrace in turn with this one.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
 import msgspec
 
 from bench.measure import TreeFigures, mark, used
+from bench.side_by_side import print_side_by_side
 from bench.table import Result, Results, print_tables
 from bench.works import WORKS, Reading, Work
 
@@ -52,15 +54,27 @@ def main() -> None:
     parser.add_argument("--works", default=",".join(work.name for work in WORKS), help="which works, by commas")
     parser.add_argument("--contestants", default=";".join(CONTESTANTS), help="which contestants, by semicolons")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results there")
+    parser.add_argument(
+        "--beside",
+        type=_checkout,
+        metavar="CHECKOUT",
+        help="measure headrace only, in turn with the version in this checkout, whose scripts/bench has run once",
+    )
     arguments = parser.parse_args()
     names = QUICK if arguments.quick else arguments.contestants.split(";")
+    roots = dict.fromkeys(names, ROOT)
+    if arguments.beside is not None:
+        names = ["headrace", f"headrace of {arguments.beside.name}"]
+        roots = dict(zip(names, (ROOT, arguments.beside), strict=True))
     works = [work for work in WORKS if work.name in arguments.works.split(",")]
     rounds = 1 if arguments.quick else arguments.rounds
     started = time.monotonic()
     with _provider() as port, tempfile.TemporaryDirectory(prefix="headrace-bench-") as data:
         os.environ["HEADRACE_DATA"] = data  # what is measured is nothing for the user's own spans
-        results = list(_measure_all(port, names, works, rounds))
+        results = list(_measure_all(port, roots, works, rounds))
     print_tables(names, works, _medians(results, {work.name for work in works if work.stays_open}))
+    if arguments.beside is not None:
+        print_side_by_side(results, (names[0], names[1]), works)
     print(f"\n{rounds} rounds ({', '.join(sorted(SLOW))}: 1) in {time.monotonic() - started:.0f} s")
     if arguments.json is not None:
         arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(results)))
@@ -68,7 +82,19 @@ def main() -> None:
         sys.exit(1)
 
 
-def _measure_all(port: int, names: Sequence[str], works: Sequence[Work], rounds: int) -> Iterator[Result]:
+def _checkout(text: str) -> Path:
+    root = Path(text).resolve()
+    if not _python(root).exists():
+        raise argparse.ArgumentTypeError(f"{_python(root)} does not exist; run scripts/bench --quick in {root} first")
+    return root
+
+
+def _python(root: Path) -> Path:
+    return root / ".venv" / "bin" / "python"
+
+
+def _measure_all(port: int, roots: Mapping[str, Path], works: Sequence[Work], rounds: int) -> Iterator[Result]:
+    names = list(roots)
     for number in range(rounds):
         for work in works:
             for name in [*names[number % len(names) :], *names[: number % len(names)]]:
@@ -76,20 +102,26 @@ def _measure_all(port: int, names: Sequence[str], works: Sequence[Work], rounds:
                     continue
                 print(f"\rround {number + 1}: {work.name} {name:30}", end="", file=sys.stderr, flush=True)
                 try:
-                    yield _measure(port, name, work)
+                    yield _measure(port, name, roots[name], work)
                 except ContestantError as error:
                     yield Result(name, work.name, fault=str(error))
                 _forget_requests(port)
     print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
 
 
-def _measure(port: int, name: str, work: Work) -> Result:
-    command = [sys.executable, "-m", f"bench.contestants.{CONTESTANTS[name]}", msgspec.json.encode(work).decode()]
+def _measure(port: int, name: str, root: Path, work: Work) -> Result:
+    python = sys.executable if root == ROOT else str(_python(root))
+    command = [
+        python,
+        "-m",
+        f"bench.contestants.{CONTESTANTS.get(name, 'headrace')}",
+        msgspec.json.encode(work).decode(),
+    ]
     provider = {"OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1", "OPENAI_API_KEY": "sk-simulated"}
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=os.environ | provider, cwd=ROOT
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=os.environ | provider, cwd=root
         ) as process,
     ):
         watchdog = threading.Timer(work.limit + _GRACE, process.kill)

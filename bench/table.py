@@ -25,7 +25,12 @@ class Result(msgspec.Struct, frozen=True):
 
     def total_cpu(self) -> float:
         """Return the whole tree's CPU per chunk, so that works that were given up compare."""
-        return sum(self.cpu.values()) / max(self.reading.chunks if self.reading else 0, 1)
+        return self.cpu_of(None)
+
+    def cpu_of(self, role: str | None) -> float:
+        """Return the CPU per chunk of the processes with this role; ``None``: of the whole tree."""
+        seconds = sum(self.cpu.values()) if role is None else self.cpu.get(role, 0.0)
+        return seconds / max(self.reading.chunks if self.reading else 0, 1)
 
     def total_memory(self) -> float:
         """Return the whole tree's growth in KB per answer held."""

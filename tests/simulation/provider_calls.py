@@ -126,6 +126,7 @@ class SimExchange:
     def __init__(self, provider: ScriptedProvider, call: Call, receiver: Receiver) -> None:
         world = provider.world
         self.is_connected = False
+        self.is_read = False  # the end is told in a turn of its own
         self._world = world
         self._provider = provider
         self._call = call

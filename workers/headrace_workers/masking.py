@@ -30,6 +30,7 @@ from headrace.types import (
     Usage,
     UsageUpdate,
 )
+from headrace.wire.flow import length_of_text
 from headrace.wire.messages import Aborted, Failed, Finished, Terminal, ToolCallText
 from headrace_workers.providers.shared.wire_format import ProviderFailure
 
@@ -117,10 +118,9 @@ def masked_failure(failure: ProviderFailure, mask: SecretMask) -> ProviderFailur
 
 def masked_events(events: list[RunEvent], mask: SecretMask) -> list[RunEvent]:
     """Return events without secrets in the ids and names of tool calls, and in the names that usage counts."""
-    others = [event for event in events if type(event) is not str]
-    if not others:
+    if length_of_text(events) is not None:
         return events
-    calls = [event for event in others if type(event) is ToolCallDelta]
+    calls = [event for event in events if type(event) is ToolCallDelta]
     mask_text = _mask_for([text for call in calls for text in (call.id, call.name) if text], mask)
     return [event if type(event) is str else _event(event, mask, mask_text) for event in events]
 

@@ -78,10 +78,10 @@ class Providers:
         is_callers = api_key is not None or base_url is not None
         key = api_key or self._key(settings, is_callers=is_callers)
         if not is_by_model or request.inputs:
-            return Prepared(declared, api, _built(declared, request, settings, key), key)
+            return Prepared(declared, api, _built(declared.name, api, request, settings, key), key)
 
         def build(name: str) -> HttpRequest:
-            return _built(self._of_openai[name], request, settings, key)
+            return _built(name, self._of_openai[name].api, request, settings, key)
 
         name, http = choose(request, build)
         return Prepared(self._of_openai[name], self._of_openai[name].api, http, key)
@@ -142,18 +142,20 @@ def api_for(request: RunRequest, settings: ProviderSettings, declared: WireForma
     return declared.embeddings
 
 
-def _built(declared: WireFormat, request: RunRequest, settings: ProviderSettings, key: str | None) -> HttpRequest:
+def _built(
+    name: str, api: ProviderApi, request: RunRequest, settings: ProviderSettings, key: str | None
+) -> HttpRequest:
     """Build the request in one wire format. Every exception becomes a ProviderFailedError."""
     try:
-        return api_for(request, settings, declared).build_request(request, settings, key)
+        return api.build_request(request, settings, key)
     except ProviderFailedError:
         raise
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         reason = f"the request has a value that JSON cannot represent: {error}"
         raise ProviderFailedError(ProviderFailure("invalid_request", reason)) from None
     except Exception as error:
-        logger.exception("wire format cannot build a request", extra={"wire_format": declared.name})
-        reason = f"the wire format {declared.name} failed to build the request: {type(error).__name__}"
+        logger.exception("wire format cannot build a request", extra={"wire_format": name})
+        reason = f"the wire format {name} failed to build the request: {type(error).__name__}"
         raise ProviderFailedError(ProviderFailure("provider_protocol", reason)) from None
 
 

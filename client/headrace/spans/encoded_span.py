@@ -5,6 +5,7 @@ A span keeps only the names of custom options: their values may be secrets.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -36,6 +37,9 @@ _PARAMETERS = (
     "service_tier",
     "dimensions",
 )
+_parameters_of = attrgetter(*_PARAMETERS)
+_NONE_GIVEN = (None,) * len(_PARAMETERS)
+"""What most runs give."""
 _UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 _encode_json = msgspec.json.Encoder().encode
 
@@ -69,7 +73,9 @@ def request_content(request: RunRequest) -> SpanContent:
 
 def parameters(request: RunRequest) -> dict[str, Any]:
     """Return the request's parameters, such as the temperature, as a span keeps them."""
-    said: dict[str, Any] = {name: value for name in _PARAMETERS if (value := getattr(request, name)) is not None}
+    said: dict[str, Any] = {}
+    if (values := _parameters_of(request)) != _NONE_GIVEN:
+        said = {name: value for name, value in zip(_PARAMETERS, values, strict=True) if value is not None}
     if request.stop_sequences:
         said["stop_sequences"] = request.stop_sequences
     if request.metadata:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 
 from headrace.types import AudioPart, FilePart, ImagePart, Message, Part
@@ -18,7 +16,7 @@ MediaPart = ImagePart | AudioPart | FilePart
 
 def storable_messages(messages: list[Message]) -> list[Message]:
     """Return the messages as a span keeps them. Returns the same list if all of their content is short."""
-    if not any(_is_long(part) for message in messages for part in _parts_of(message)):
+    if not any(_has_long_part(message) for message in messages if type(message.content) is not str):
         return messages
     return [
         msgspec.structs.replace(message, content=[_storable(part) for part in message.content])
@@ -30,12 +28,13 @@ def storable_messages(messages: list[Message]) -> list[Message]:
 
 def storable_media(message: Message | None) -> list[MediaPart]:
     """Return the images, audio and files in an answer, as a span keeps them: without the provider's own data."""
-    parts = () if message is None else _parts_of(message)
-    return [_storable_media(part) for part in parts if isinstance(part, ImagePart | AudioPart | FilePart)]
+    if message is None or isinstance(message.content, str):
+        return []
+    return [_storable_media(part) for part in message.content if isinstance(part, ImagePart | AudioPart | FilePart)]
 
 
-def _parts_of(message: Message) -> Sequence[Part]:
-    return () if isinstance(message.content, str) else message.content
+def _has_long_part(message: Message) -> bool:
+    return not isinstance(message.content, str) and any(map(_is_long, message.content))
 
 
 def _is_long(part: Part) -> bool:

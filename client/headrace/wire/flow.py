@@ -6,7 +6,7 @@ of UTF-8.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from headrace.types import ReasoningDelta, RefusalDelta, RunEvent, ToolCallDelta
 
@@ -24,6 +24,15 @@ def event_characters(event: RunEvent) -> int:
             return 0
 
 
-def characters(events: Iterable[RunEvent]) -> int:
+def characters(events: Sequence[RunEvent]) -> int:
     """Return how many characters of credit ``events`` take."""
-    return sum(len(event) if type(event) is str else event_characters(event) for event in events)
+    length = length_of_text(events)
+    return length if length is not None else sum([event_characters(event) for event in events])
+
+
+def length_of_text(events: Sequence[RunEvent]) -> int | None:
+    """Return the number of characters if all events are text, as most are; else None. A loop takes twice as long."""
+    try:
+        return sum(map(len, events))  # type: ignore[arg-type]
+    except TypeError:  # no other event has a length
+        return None

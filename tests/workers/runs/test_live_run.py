@@ -35,6 +35,7 @@ class FakeExchange:
     """An exchange that records whether it was closed."""
 
     is_connected = True
+    is_read = False
 
     def __init__(self) -> None:
         self.is_closed = False

@@ -22,6 +22,7 @@ class CalmExchange:
     """An exchange that records its calls."""
 
     is_connected = True
+    is_read = False
 
     def __init__(self) -> None:
         self.calls: list[str] = []

@@ -61,6 +61,11 @@ class DirectExchange:
         self.is_connected = False
         self.is_paused = False
 
+    @property
+    def is_read(self) -> bool:
+        """Whether the whole response has been read from the socket: the receiver is told of its end without further waiting."""
+        return self.connection is not None and self.connection.is_complete
+
     def pause(self) -> None:
         """Stop reading and unpacking. Bytes that were read in this turn may still be delivered."""
         self.is_paused = True

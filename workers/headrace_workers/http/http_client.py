@@ -42,6 +42,10 @@ class HttpExchange(Protocol):
 
     is_connected: bool
 
+    @property
+    def is_read(self) -> bool:
+        """Whether the whole response has been read from the socket: the receiver is told of its end without further waiting."""
+
     def pause(self) -> None:
         """Stop reading the response from the socket. Bytes that were read may still be delivered."""
 

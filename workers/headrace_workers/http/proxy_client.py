@@ -52,6 +52,11 @@ class ProxyExchange:
         self.task = transport.loop.create_task(transport.carry(self))
         self.task.add_done_callback(self._end)
 
+    @property
+    def is_read(self) -> bool:
+        """Not known here: the receiver is told of the end in a turn of its own."""
+        return False
+
     def pause(self) -> None:
         """Stop reading."""
         self.reading.clear()

@@ -84,9 +84,9 @@ def prefers_responses(request: RunRequest) -> bool:
 
 def _check_options(request: RunRequest, name: str) -> None:
     foreign = _FOREIGN_OPTIONS[name]
-    for key in request.custom_options:
-        if key in foreign:
-            raise request_failure(f"{_NAMES[name]} has no such field", f"custom_options.{key}")
+    if not foreign.isdisjoint(request.custom_options):
+        key = next(key for key in request.custom_options if key in foreign)
+        raise request_failure(f"{_NAMES[name]} has no such field", f"custom_options.{key}")
 
 
 def _refused_by_both(refusals: dict[str, ProviderFailure]) -> ProviderFailedError:

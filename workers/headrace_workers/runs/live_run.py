@@ -282,7 +282,8 @@ class LiveRun:
                     exchange.resume()
                 self._set_timer()
             case Command.SET_TIMER:
-                self._set_timer()
+                if not exchange.is_read:
+                    self._set_timer()
             case Command.NEXT_TURN:
                 self._schedule_next_turn()
             case Command.RELEASE:

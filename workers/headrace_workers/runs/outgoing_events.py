@@ -6,7 +6,7 @@ Without credit, pending deltas are merged. When more than a window is pending, t
 from __future__ import annotations
 
 from headrace.types import RunEvent
-from headrace.wire.flow import characters, event_characters
+from headrace.wire.flow import characters, event_characters, length_of_text
 from headrace.wire.messages import WINDOW_CHARACTERS, WINDOW_EVENTS
 from headrace_workers.runs.event_merging import merge_neighbours, pieces_of, split_within
 
@@ -109,14 +109,19 @@ class OutgoingEvents:
         self.sequence += len(taken)
         self._characters += size
         self.length += size
-        self.text_length += sum([len(event) for event in taken if type(event) is str])
+        text = length_of_text(taken)
+        self.text_length += text if text is not None else sum([len(event) for event in taken if type(event) is str])
         return first, taken
 
     def _take_some(self) -> list[RunEvent]:
         """Return the events that the credit is enough for. The last may be the first part of a longer event."""
         count = max(self._sequence_limit - self.sequence, 0)
         room = self._character_limit - self._characters
-        taken: list[RunEvent] = []
+        taken = self.pending[:count]
+        if 0 < characters(taken) <= room:  # only the number of events is limited, as for short tokens
+            del self.pending[:count]
+            return taken
+        taken = []
         while self.pending and len(taken) < count and room > 0:
             event = self.pending[0]
             size = event_characters(event)

@@ -42,8 +42,8 @@ _SET_TIMER = (Command.SET_TIMER,)
 class ProviderRun:
     """One run on its worker. ``terminal`` is its terminal message, None until it was handed out.
 
-    ``mask`` holds the secrets that the run must not tell: its key, and those of the worker. Each ``now`` is in
-    monotonic seconds.
+    ``attempt`` is the number of this attempt. ``mask`` holds the secrets that the run must not tell: its key, and those
+    of the worker. Each ``now`` is in monotonic seconds.
     """
 
     __slots__ = (
@@ -52,12 +52,13 @@ class ProviderRun:
         "_ending",
         "_is_paused",
         "_outgoing",
-        "_run",
         "_summary",
+        "attempt",
         "clocks",
         "mask",
         "request",
         "response",
+        "span_id",
         "terminal",
     )
 
@@ -71,7 +72,8 @@ class ProviderRun:
         transcript: Transcript | None = None,
         wire_format: str | None = None,
     ) -> None:
-        self._run = run
+        self.span_id = run.span_id
+        self.attempt = run.attempt
         self.request = request
         self.clocks = clocks
         self.mask = mask
@@ -91,16 +93,6 @@ class ProviderRun:
             is_gathered=not request.stream,
         )
         self._is_paused = False
-
-    @property
-    def span_id(self) -> str:
-        """The run's id."""
-        return self._run.span_id
-
-    @property
-    def attempt(self) -> int:
-        """The number of this attempt."""
-        return self._run.attempt
 
     @property
     def wants_next_turn(self) -> bool:

@@ -109,31 +109,33 @@ class Clocks:
 
     def next_deadline(self) -> float:
         """Return when the next clock runs out if nothing happens before. May be infinity."""
-        return min(self._deadlines())[0]
+        return self._next()[0]
 
     def expired(self, now: float) -> Expired | None:
         """Return the clock that has run out first, or None."""
-        when, clock, limit = min(self._deadlines(), key=lambda deadline: deadline[0])
+        when, clock, limit = self._next()
         return Expired(clock, limit) if now >= when else None
 
-    def _deadlines(self) -> list[tuple[float, str, float]]:
-        """Return one tuple for each running clock: when it runs out, its name, its limit."""
+    def _next(self) -> tuple[float, str, float]:
+        """Return of the running clock that runs out first: when it does, its name, its limit."""
         limits = self._limits
-        reader = (self._waits_since + limits.reader, "reader", limits.reader)
         if self._has_ended:
-            return [reader]
-        deadlines = [(self._started_at + limits.total, "total", limits.total)]
+            return self._waits_since + limits.reader, "reader", limits.reader
+        when, clock, limit = self._started_at + limits.total, "total", limits.total
         if self._is_paused:
-            return [*deadlines, reader]
+            if (at := self._waits_since + limits.reader) < when:
+                return at, "reader", limits.reader
+            return when, clock, limit
         if not self.is_connected:
-            deadlines.append((self._started_at + limits.connect, "connect", limits.connect))
-        elif self._last_life is not None:
-            deadlines.append((self._last_life + limits.idle, "idle", limits.idle))
-        if self.is_finishing and self._finished_at is not None:
-            deadlines.append((self._finished_at + FINISH_GRACE, "finish", FINISH_GRACE))
-        if self.content_at is None and not math.isinf(limits.first_chunk):
-            deadlines.append((self._started_at + limits.first_chunk, "first_chunk", limits.first_chunk))
-        return deadlines
+            if (at := self._started_at + limits.connect) < when:
+                when, clock, limit = at, "connect", limits.connect
+        elif self._last_life is not None and (at := self._last_life + limits.idle) < when:
+            when, clock, limit = at, "idle", limits.idle
+        if self.is_finishing and self._finished_at is not None and (at := self._finished_at + FINISH_GRACE) < when:
+            when, clock, limit = at, "finish", FINISH_GRACE
+        if self.content_at is None and (at := self._started_at + limits.first_chunk) < when:
+            when, clock, limit = at, "first_chunk", limits.first_chunk
+        return when, clock, limit
 
     def _wait(self) -> None:
         self._waits_since = self._now

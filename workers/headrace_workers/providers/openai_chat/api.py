@@ -44,7 +44,7 @@ class OpenAIChat:
 
 
 def _mapper(request: RunRequest) -> ChatMapper:
-    audio_type = wanted_audio_type(request) if request.custom_options else SAMPLES
+    audio_type = wanted_audio_type(request) if "audio" in request.custom_options else SAMPLES
     return ChatMapper(request.model, are_alternatives=wants_several(request), audio_type=audio_type)
 
 

@@ -121,22 +121,18 @@ def build_request(request: RunRequest, settings: ProviderSettings, api_key: str 
     """Return the HTTP request. Raises ProviderFailedError (``invalid_request``) for what the API cannot do."""
     request = with_fitted_schemas(request, openai_schemas)
     headers = bearer_headers(api_key, stream=request.stream)
-    body = _body(request, settings)
+    is_openais_own = is_openai(settings)
+    body = _body(request, settings, is_openais_own=is_openais_own)
     # After the body: an error of the caller's own comes before a refusal of the API or of the model.
-    if _has_openais_models(settings):
+    if is_openais_own or settings.name == _AZURE:
         refuse_given(request, "OpenAI", _REFUSED_BY_OPENAI)
-    if is_openai(settings):
+    if is_openais_own:
         check_chat(request)
     return HttpRequest(settings.url("/chat/completions"), headers, encoded(body))
 
 
-def _has_openais_models(settings: ProviderSettings) -> bool:
-    return is_openai(settings) or settings.name == _AZURE
-
-
-def _body(request: RunRequest, settings: ProviderSettings) -> dict[str, Any]:
-    is_openais_own = is_openai(settings)
-    has_openais_models = _has_openais_models(settings)
+def _body(request: RunRequest, settings: ProviderSettings, *, is_openais_own: bool) -> dict[str, Any]:
+    has_openais_models = is_openais_own or settings.name == _AZURE
     keys = _OPENAI_KEYS if has_openais_models else _COMPATIBLE_KEYS
     messages = [_message(f"messages[{index}]", message, keys) for index, message in enumerate(request.messages)]
     if is_openais_own:

@@ -5,6 +5,7 @@ Only the caller's arguments are checked. ``custom_options`` is sent as it is, so
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 from headrace.settings.wire_format_names import OPENAI_BY_MODEL
@@ -16,6 +17,24 @@ from headrace_workers.providers.shared.wire_format import ProviderFailedError, P
 
 _SERVICES = ("openai", "openai-chat", "openai-responses")
 
+_CHECKED = (
+    "reasoning_effort",
+    "verbosity",
+    "parallel_tool_calls",
+    "temperature",
+    "top_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "logprobs",
+    "top_logprobs",
+)
+"""Arguments that some model refuses on both APIs."""
+_checked_of = attrgetter(*_CHECKED)
+_NONE_GIVEN = (None,) * len(_CHECKED)
+"""What most runs give."""
+_EFFORT_KEYS = frozenset(("reasoning_effort", "reasoning"))
+"""Keys of ``custom_options`` that may say an effort."""
+
 
 def is_openai(settings: ProviderSettings) -> bool:
     """Return whether a provider is OpenAI itself, or is said to be like it (``api = "openai"``)."""
@@ -25,7 +44,7 @@ def is_openai(settings: ProviderSettings) -> bool:
 def effort_of(request: RunRequest) -> str | None:
     """Return the level of effort that the request asks for, also if it stands in ``custom_options``."""
     options = request.custom_options
-    if not options:
+    if _EFFORT_KEYS.isdisjoint(options):
         return request.reasoning_effort
     reasoning = options.get("reasoning")
     inner = reasoning.get("effort") if isinstance(reasoning, dict) else None
@@ -57,7 +76,7 @@ def check_on_both(request: RunRequest, *, is_chat: bool) -> None:
 
     ``is_chat`` decides how the error writes a value for ``custom_options``.
     """
-    if (facts := facts_of(request.model)) is None:
+    if _checked_of(request) == _NONE_GIVEN or (facts := facts_of(request.model)) is None:
         return
     effort, verbosity = request.reasoning_effort, request.verbosity
     _check_effort(request, facts, {"reasoning_effort": effort} if is_chat else {"reasoning": {"effort": effort}})

@@ -18,6 +18,11 @@ from headrace_workers.providers.shared.provider_errors import request_failure
 LOGPROBS_OF_RESPONSES = "message.output_text.logprobs"
 """The word of ``include`` that asks the Responses API for log probabilities."""
 
+_SEVERAL = frozenset(("n", "candidateCount", "generationConfig"))
+"""Keys of ``custom_options`` that may ask for several answers."""
+_LOGPROBS = frozenset(("logprobs", "generationConfig", "include"))
+"""Keys of ``custom_options`` that may ask for log probabilities."""
+
 _WORDS: dict[type, str] = {
     TextPart: "text",
     ImagePart: "an image",
@@ -101,7 +106,7 @@ def word_for(part: Part) -> str:
 def wants_several(request: RunRequest) -> bool:
     """Whether the caller's ``custom_options`` ask for several answers. The first answer becomes the result."""
     options = request.custom_options
-    if not options:
+    if _SEVERAL.isdisjoint(options):
         return False
     config = options.get("generationConfig")
     inner = config.get("candidateCount") if isinstance(config, dict) else None
@@ -114,7 +119,7 @@ def wants_several(request: RunRequest) -> bool:
 def wants_logprobs(request: RunRequest) -> bool:
     """Whether the caller asks for log probabilities: by the argument, or by ``custom_options`` in a format's words."""
     options = request.custom_options
-    if request.logprobs or not options:
+    if request.logprobs or _LOGPROBS.isdisjoint(options):
         return bool(request.logprobs)
     config, include = options.get("generationConfig"), options.get("include")
     return (
