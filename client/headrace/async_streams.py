@@ -12,7 +12,7 @@ from headrace.errors import HeadraceError
 from headrace.runs.delivery import Delivery, RunHandle
 from headrace.runs.outcome import ResultOrError
 from headrace.streams import LOOK_AGAIN, EndedError, Reader, Stream, public_event
-from headrace.text.foreign_attributes import raise_missing
+from headrace.text.foreign_attributes import knows_foreign_attributes
 from headrace.types import StreamEvent, StreamResult, T_co
 
 if TYPE_CHECKING:
@@ -171,6 +171,10 @@ class _AsyncPartialIterator(_AsyncReader, AsyncIterator[Any]):
             raise
 
 
+_NOT_ENDED = "the run has not ended: `await stream.result` waits for it"
+
+
+@knows_foreign_attributes
 class AsyncResultFuture(asyncio.Future[Any]):
     """A run's result, for one event loop. The run goes on while somebody holds this future or awaits it."""
 
@@ -188,9 +192,6 @@ class AsyncResultFuture(asyncio.Future[Any]):
         delivery.check_may_wait()
         delivery.attach(self)
 
-    if not TYPE_CHECKING:  # a type checker must still know which attributes there are
-        __getattr__ = raise_missing
-
     def resolve(self, result: ResultOrError) -> None:
         """Resolve with the outcome, in the future's own event loop. Any thread may call it."""
         try:
@@ -207,17 +208,17 @@ class AsyncResultFuture(asyncio.Future[Any]):
 
     def result(self) -> Any:
         """Return the result of a run that has ended. Raises InvalidStateError before the end: ``await`` waits for it."""
-        self._check_ended()
-        return super().result()
+        try:
+            return super().result()
+        except asyncio.InvalidStateError:
+            raise asyncio.InvalidStateError(_NOT_ENDED) from None
 
     def exception(self) -> BaseException | None:
         """Return the error of a run that has ended, or None. Raises InvalidStateError before the end."""
-        self._check_ended()
-        return super().exception()
-
-    def _check_ended(self) -> None:
-        if not self.done():
-            raise asyncio.InvalidStateError("the run has not ended: `await stream.result` waits for it")
+        try:
+            return super().exception()
+        except asyncio.InvalidStateError:
+            raise asyncio.InvalidStateError(_NOT_ENDED) from None
 
     def add_done_callback(self, fn: Callable[[Any], object], *, context: Context | None = None) -> None:
         """Call ``fn`` with this future at the end of the run.

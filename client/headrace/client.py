@@ -33,7 +33,7 @@ from headrace.settings.settings import (
 )
 from headrace.settings.toml_file import remember_places
 from headrace.streams import LocalStream
-from headrace.text.foreign_attributes import raise_missing
+from headrace.text.foreign_attributes import knows_foreign_attributes
 from headrace.tool_loop.tool_client import ToolClient
 from headrace.types import FlushCounts, RunEmbeddingResult, RunLocalResult
 from headrace.wire.messages import FlushResult
@@ -55,6 +55,7 @@ _FLUSH_MARGIN = 2.0
 """Seconds that a flush waits beyond its timeout, in case the I/O thread has ended."""
 
 
+@knows_foreign_attributes
 class Client(ToolClient):
     """Runs models on an engine.
 
@@ -216,9 +217,6 @@ class Client(ToolClient):
         delivery = self._starter.start_embedding(self._number, self._begin(), arguments)
         future = AsyncResultFuture(delivery, RunHandle(delivery), asyncio.get_running_loop())
         return cast("RunEmbeddingResult", await future)
-
-    if not TYPE_CHECKING:  # a type checker must still know which attributes there are
-        __getattr__ = raise_missing
 
     def flush(self, timeout: float = 5.0) -> FlushCounts:
         """Wait until the spans of all ended runs are stored and every sink has taken them.

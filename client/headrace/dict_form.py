@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import msgspec
 
-from headrace.text.foreign_attributes import raise_missing
+from headrace.text.foreign_attributes import knows_foreign_attributes
 
 F = TypeVar("F", bound="DictForm")
 
@@ -38,11 +38,9 @@ def read_with(load: Callable[[], DictReader]) -> None:
     _loaders[:] = [load]
 
 
+@knows_foreign_attributes
 class DictForm(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """A public type with a form as a plain dict. pydantic models can have fields of these types."""
-
-    if not TYPE_CHECKING:  # a type checker must still know which attributes there are
-        __getattr__ = raise_missing
 
     def to_dict(self) -> dict[str, Any]:
         """Return this value as a dict of plain values, which ``json.dumps`` can write.

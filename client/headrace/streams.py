@@ -14,7 +14,7 @@ from headrace.errors import InvalidRequestError, StreamConsumedError
 from headrace.process.clock import monotonic
 from headrace.runs.delivery import Delivery, RunHandle
 from headrace.runs.result_future import ResultFuture, raise_error
-from headrace.text.foreign_attributes import raise_missing
+from headrace.text.foreign_attributes import knows_foreign_attributes
 from headrace.types import RunEvent, StreamEvent, StreamResult, T_co, TextDelta
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ LOOK_AGAIN = 0.005
 """Seconds between two looks at what has arrived, while a reader of partial values pauses."""
 
 
+@knows_foreign_attributes
 class Stream:
     """What LocalStream and AsyncLocalStream share."""
 
@@ -44,9 +45,6 @@ class Stream:
     def trace_id(self) -> str:
         """The id of the trace that the run belongs to."""
         return self._delivery.trace_id
-
-    if not TYPE_CHECKING:  # a type checker must still know which attributes there are
-        __getattr__ = raise_missing
 
     def abort(self) -> None:
         """Stop the run: iteration ends, and the provider's connection is closed.

@@ -13,6 +13,7 @@ import msgspec
 
 from headrace.dict_form import DictForm
 from headrace.media.file_content import FileSource, decoded, read_document, read_media
+from headrace.text.foreign_attributes import knows_foreign_attributes
 from headrace.usage import Usage as Usage  # noqa: PLC0414 - passed on; errors.py needs it below this module
 from headrace.usage import UsageSource as UsageSource  # noqa: PLC0414 - passed on
 
@@ -210,6 +211,7 @@ class ReasoningPart(DictForm, frozen=True, tag="reasoning", omit_defaults=True):
 Part = TextPart | ImagePart | AudioPart | FilePart | ToolCallPart | ReasoningPart
 
 
+@knows_foreign_attributes
 class Message(DictForm, frozen=True, omit_defaults=True):
     """One message of a conversation."""
 
@@ -279,6 +281,7 @@ class Tool(DictForm, frozen=True, omit_defaults=True):
     """
 
 
+@knows_foreign_attributes
 class ToolCall(DictForm, frozen=True):
     """A complete call that the model made."""
 
@@ -377,6 +380,7 @@ StreamEvent = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | UsageU
 """An event as ``stream.events()`` yields it."""
 
 
+@knows_foreign_attributes
 class RunLocalResult(DictForm, Generic[T_co], frozen=True, kw_only=True):
     """The result of a run. ``RunLocalResult[Invoice]`` is the result of a run with ``response_type=Invoice``."""
 

@@ -7,10 +7,12 @@ from typing import Literal
 import msgspec
 
 from headrace.dict_form import DictForm
+from headrace.text.foreign_attributes import knows_foreign_attributes
 
 UsageSource = Literal["provider", "partial", "estimated", "none"]
 
 
+@knows_foreign_attributes
 class Usage(DictForm, frozen=True, omit_defaults=True, gc=False):
     """Tokens of a run."""
 

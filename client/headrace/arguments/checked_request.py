@@ -111,7 +111,9 @@ def build_request(
         original_paths["logprobs"] = "top_logprobs"  # it turns logprobs on
     provider, model = _provider_of(arguments["model"], arguments.get("provider"), providers, takes_any_provider)
     checks.instance("stream", stream, bool, "a bool")
-    tools = tool_list.with_functions_read(arguments.get("tools"))
+    tools = arguments.get("tools")
+    if tools is not None:
+        tools = tool_list.with_functions_read(tools)
     offered = tool_list.read_tools(tools, original_paths)
     return RunRequest(
         provider=provider,
@@ -123,7 +125,7 @@ def build_request(
         tools=offered,
         tool_choice=tool_list.read_tool_choice(arguments.get("tool_choice"), offered),
         response_format=_response_format(arguments, answer_format, original_paths),
-        fits_schemas=answer_format is not None or tool_list.has_strict_function(tools),
+        fits_schemas=answer_format is not None or (bool(offered) and tool_list.has_strict_function(tools)),
         custom_options=checks.json_mapping("custom_options", arguments.get("custom_options")) or {},
         total_timeout=checks.seconds("timeout_ms", arguments.get("timeout_ms")),
         first_chunk_timeout=checks.seconds("first_chunk_timeout_ms", arguments.get("first_chunk_timeout_ms")),

@@ -30,7 +30,9 @@ def _integer(low: int, high: int) -> _Check:
 def generation_fields(arguments: RunArguments, *, has_tools: bool) -> dict[str, Any]:
     """Check these arguments, and return the given ones as fields of the request. Raises InvalidRequestError."""
     fields: dict[str, Any] = {}
-    for name, value in arguments.items():  # most runs give few of them
+    if _CHECKS.keys().isdisjoint(arguments):  # most runs give none of them
+        return fields
+    for name, value in arguments.items():
         check = _CHECKS.get(name)
         if check is not None and value is not None:
             fields[name] = check(name, value)

@@ -14,7 +14,7 @@ from headrace.process.clock import monotonic
 from headrace.process.watchdog import LOOK_AFTER
 from headrace.runs.delivery import LOCK_TIMEOUT, Delivery, RunHandle
 from headrace.runs.outcome import ResultOrError
-from headrace.text.foreign_attributes import raise_missing
+from headrace.text.foreign_attributes import knows_foreign_attributes
 
 if TYPE_CHECKING:
     from headrace.runs.typed_answer import TypedAnswer
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
+@knows_foreign_attributes
 class ResultFuture(concurrent.futures.Future[R]):
     """A run's result, for threads. The run goes on while somebody holds this future."""
 
@@ -34,9 +35,6 @@ class ResultFuture(concurrent.futures.Future[R]):
         self._callbacks_lock = threading.RLock()
         self.set_running_or_notify_cancel()
         delivery.attach(self)
-
-    if not TYPE_CHECKING:  # a type checker must still know which attributes there are
-        __getattr__ = raise_missing
 
     def resolve(self, result: ResultOrError) -> None:
         """Resolve with the outcome.

@@ -1,8 +1,14 @@
-"""Says what to use instead of an attribute that ``openai``, ``litellm`` or another library has. Pure."""
+"""Says what to use instead of an attribute that ``openai``, ``litellm`` or another library has. Pure.
+
+The classes get descriptors that raise AttributeError. ``__getattr__`` would do, but with it Python takes five times as
+long for each attribute that does exist, and a run reads some fifty.
+"""
 
 from __future__ import annotations
 
-from typing import Never
+from typing import Self, TypeVar
+
+K = TypeVar("K", bound=type)
 
 _RUN = "use client.run_local(model=…, messages=…)"
 _ARUN = "use await client.arun_local(model=…, messages=…)"
@@ -21,9 +27,6 @@ _FIELDS = (
 )  # fmt: skip
 """Fields of a result that are looked for at a stream, or at its future."""
 
-_DATA: dict[str, str] = dict.fromkeys(
-    ("model_dump", "model_dump_json", "dict", "json", "to_json", "_asdict", "asdict"), _DICT
-)
 _STREAM = dict.fromkeys(_FIELDS, _RESULT) | {
     "close": _ABORT,
     "aclose": _ABORT,
@@ -115,6 +118,7 @@ _ADVICE: dict[str, dict[str, str]] = {
         "call_id": "use id",
         "type": "each call is a call of a function",
     },
+    "DictForm": dict.fromkeys(("model_dump", "model_dump_json", "dict", "json", "to_json", "_asdict", "asdict"), _DICT),
     "Message": {"parts": "use content", "name": "use tool_name", "refusal": "the result has it: result.refusal"},
 }
 """Class → attribute of another library → what to use. It counts for the subclasses, too."""
@@ -128,17 +132,43 @@ _MODULE = dict.fromkeys(
 )
 
 
-def raise_missing(owner: object, name: str) -> Never:
-    """Raise AttributeError for an attribute that does not exist. A class has it as ``__getattr__``.
+class _ForeignAttribute:
+    """An attribute that another library has: getting it raises AttributeError, which says what to use."""
 
-    For an attribute of another library the error says what to use.
+    def __init__(self, name: str, advice: str) -> None:
+        self._name = name
+        self._advice = advice
+        self.__doc__ = None  # documentation shows nothing of it
+
+    def __get__(self, owner: object, kind: type) -> Self:
+        if owner is None:  # the class is asked, as documentation does
+            return self
+        words = f"{kind.__name__!r} object has no attribute {self._name!r}: {self._advice}"
+        raise AttributeError(words, name=self._name, obj=owner)
+
+    def __repr__(self) -> str:  # help() shows it
+        return f"(not here: {self._advice})"
+
+
+def knows_foreign_attributes(kind: K) -> K:
+    """Have a class tell what to use instead of the attributes that other libraries have, by the table for its name.
+
+    A decorator. For an object ``hasattr`` is False for these attributes, and ``dir`` leaves them out.
     """
-    words = f"{type(owner).__name__!r} object has no attribute {name!r}"
-    for kind in type(owner).__mro__:
-        if (advice := _ADVICE.get(kind.__name__, {}).get(name)) is not None:
-            raise AttributeError(f"{words}: {advice.format(name=name)}", name=name, obj=owner)
-    advice = _DATA.get(name) if hasattr(type(owner), "to_dict") else None
-    raise AttributeError(f"{words}: {advice}" if advice else words, name=name, obj=owner)
+    for name, advice in _ADVICE[kind.__name__].items():
+        setattr(kind, name, _ForeignAttribute(name, advice.format(name=name)))
+    kind.__dir__ = _own_names  # type: ignore[assignment]
+    return kind
+
+
+def _own_names(owner: object) -> list[str]:
+    foreign = {
+        name
+        for kind in type(owner).__mro__
+        for name, value in vars(kind).items()
+        if isinstance(value, _ForeignAttribute)
+    }
+    return sorted({*object.__dir__(owner)} - foreign)
 
 
 def missing_name(module: str, name: str) -> AttributeError:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from headrace.errors import ForkedStreamError, StreamConsumedError
 from headrace.streams import Stream
-from headrace.text.foreign_attributes import raise_missing
+from headrace.text.foreign_attributes import knows_foreign_attributes
 from headrace.tool_loop.tool_conversation import ToolConversation
 from headrace.types import Message
 
 
+@knows_foreign_attributes
 class ConversationStream:
     """A conversation with tools that goes on while its events are read."""
 
@@ -43,9 +43,6 @@ class ConversationStream:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.span_id}>"
-
-    if not TYPE_CHECKING:  # a type checker must still know which attributes there are
-        __getattr__ = raise_missing
 
     def check_process(self) -> None:
         """Raise ForkedStreamError in a child of the process that made the stream."""

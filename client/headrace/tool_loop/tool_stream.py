@@ -7,12 +7,12 @@ import contextvars
 import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self
+from typing import Any, Generic, Self
 
 from headrace.process.callbacks import run_elsewhere
 from headrace.process.clock import monotonic
 from headrace.streams import LocalStream
-from headrace.text.foreign_attributes import raise_missing
+from headrace.text.foreign_attributes import knows_foreign_attributes
 from headrace.tool_loop.conversation_stream import ConversationStream
 from headrace.tool_loop.event_channel import EventChannel
 from headrace.tool_loop.tool_conversation import ToolConversation
@@ -93,6 +93,7 @@ class ToolStream(ConversationStream, Generic[T_co]):
         self.abort()
 
 
+@knows_foreign_attributes
 class _ToolResultFuture(concurrent.futures.Future[RunToolsResult[Any]]):
     """The result of a conversation. It cannot be cancelled: a cancellation aborts, and the future still resolves."""
 
@@ -100,9 +101,6 @@ class _ToolResultFuture(concurrent.futures.Future[RunToolsResult[Any]]):
         super().__init__()
         self._abort = abort
         self.set_running_or_notify_cancel()
-
-    if not TYPE_CHECKING:  # a type checker must still know which attributes there are
-        __getattr__ = raise_missing
 
     def cancel(self) -> bool:
         self._abort()

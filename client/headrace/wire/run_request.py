@@ -88,31 +88,27 @@ _NONE_OF_THEM = _later_options(RunRequest(provider="", model="", messages=[], st
 
 def needs(request: RunRequest) -> list[str]:
     """Return what a worker must know, so that it drops no part of the request."""
-    needed = [EXTRA] if _has_extra(request) else []
+    messages = [message for message in request.messages if message.extra or type(message.content) is not str]
+    needed: list[str] = []
+    if (messages or request.tools) and _has_extra(messages, request.tools):
+        needed.append(EXTRA)
     if request.fits_schemas:
         needed.append(FITS_SCHEMAS)
     if _later_options(request) != _NONE_OF_THEM:
         needed.append(OPTIONS)
-    if _has_new_media(request):
+    if messages and _has_new_media(messages):
         needed.append(MEDIA)
     return needed
 
 
-# A run with one message of text passes them without a generator.
+def _has_extra(messages: list[Message], tools: list[Tool]) -> bool:
+    if any(tool.extra or tool.type != "function" for tool in tools):
+        return True
+    return any(message.extra or any(part.extra for part in _parts_of(message)) for message in messages)
 
 
-def _has_extra(request: RunRequest) -> bool:
-    for message in request.messages:
-        if message.extra or (type(message.content) is not str and any(part.extra for part in _parts_of(message))):
-            return True
-    return bool(request.tools) and any(tool.extra or tool.type != "function" for tool in request.tools)
-
-
-def _has_new_media(request: RunRequest) -> bool:
-    for message in request.messages:
-        if type(message.content) is not str and any(map(_is_new_media, _parts_of(message))):
-            return True
-    return False
+def _has_new_media(messages: list[Message]) -> bool:
+    return any(_is_new_media(part) for message in messages for part in _parts_of(message))
 
 
 def _parts_of(message: Message) -> list[Part]:
