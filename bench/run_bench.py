@@ -75,7 +75,8 @@ def main() -> None:
     print_tables(names, works, _medians(results, {work.name for work in works if work.stays_open}))
     if arguments.beside is not None:
         print_side_by_side(results, (names[0], names[1]), works)
-    print(f"\n{rounds} rounds ({', '.join(sorted(SLOW))}: 1) in {time.monotonic() - started:.0f} s")
+    once = f" ({', '.join(slow)}: 1)" if (slow := sorted(SLOW & set(names))) else ""
+    print(f"\n{rounds} rounds{once} in {time.monotonic() - started:.0f} s")
     if arguments.json is not None:
         arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(results)))
     if any(result.reading is None or result.reading.faults for result in results):
@@ -114,7 +115,7 @@ def _measure(port: int, name: str, root: Path, work: Work) -> Result:
     command = [
         python,
         "-m",
-        f"bench.contestants.{CONTESTANTS.get(name, 'headrace')}",
+        f"bench.contestants.{CONTESTANTS[name.partition(' of ')[0]]}",
         msgspec.json.encode(work).decode(),
     ]
     provider = {"OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1", "OPENAI_API_KEY": "sk-simulated"}

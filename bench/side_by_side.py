@@ -13,6 +13,9 @@ import msgspec
 from bench.table import Result, print_rows
 from bench.works import Work
 
+_SMALL = 0.2e-6
+"""Seconds per chunk below which the kernel's clock ticks say nothing."""
+
 
 class PairedFigures(msgspec.Struct, frozen=True):
     """The CPU time of one work per chunk or request, in seconds: one item a round, here and in the other version."""
@@ -55,10 +58,6 @@ def print_side_by_side(results: Sequence[Result], names: tuple[str, str], works:
                 rows.append(_row(work.name if role is None else f"  {role}", figures))
     print(f"\nCPU µs per chunk or request: {names[0]} (here) and {names[1]} in turn, medians of the rounds")
     print_rows(["", "rounds", "here", "other", "ratio", "quartiles", "cheaper half"], rows)
-
-
-_SMALL = 0.2e-6
-"""Seconds per chunk below which the kernel's clock ticks say nothing."""
 
 
 def _row(title: str, figures: PairedFigures) -> list[str]:

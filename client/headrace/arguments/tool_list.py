@@ -83,14 +83,14 @@ def with_functions_read(tools: Any) -> Any:
     Other tools, and what is no list, stay as they are: :func:`read_tools` checks them.
     Raises InvalidRequestError for a function that cannot be a tool.
     """
-    if tools is None or isinstance(tools, (str, bytes, Mapping)) or not isinstance(tools, Sequence):
+    if isinstance(tools, (str, bytes, Mapping)) or not isinstance(tools, Sequence):
         return tools
     return [_with_function_read(f"tools[{index}]", tool) for index, tool in enumerate(tools)]
 
 
 def has_strict_function(tools: Any) -> bool:
     """Tell whether a function among the tools is strict: its schema must be fitted to what the provider takes."""
-    return bool(tools) and any(tool.portable is not None for tool in tools if _is_function(tool))
+    return any(tool.portable is not None for tool in tools if _is_function(tool))
 
 
 def _with_function_read(argument: str, tool: Any) -> Any:

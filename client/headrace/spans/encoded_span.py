@@ -5,7 +5,6 @@ A span keeps only the names of custom options: their values may be secrets.
 
 from __future__ import annotations
 
-from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -14,13 +13,13 @@ from headrace.settings.known_secrets import without_credentials
 from headrace.spans.span import LOST, Rank, Span, SpanContent, encode_span
 from headrace.spans.stored_media import storable_messages
 from headrace.types import Usage
-from headrace.wire.run_request import RunRequest
+from headrace.wire.run_request import OptionalFields, RunRequest
 
 MAX_SPAN_BYTES = 56 * 1024 * 1024
 """Bytes of an encoded span. A longer span does not fit into a frame. It is kept without its content."""
 TOO_LARGE = "too large"
 
-_PARAMETERS = (
+_PARAMETERS = OptionalFields(
     "temperature",
     "max_output_tokens",
     "top_p",
@@ -37,9 +36,6 @@ _PARAMETERS = (
     "service_tier",
     "dimensions",
 )
-_parameters_of = attrgetter(*_PARAMETERS)
-_NONE_GIVEN = (None,) * len(_PARAMETERS)
-"""What most runs give."""
 _UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 _encode_json = msgspec.json.Encoder().encode
 
@@ -73,9 +69,7 @@ def request_content(request: RunRequest) -> SpanContent:
 
 def parameters(request: RunRequest) -> dict[str, Any]:
     """Return the request's parameters, such as the temperature, as a span keeps them."""
-    said: dict[str, Any] = {}
-    if (values := _parameters_of(request)) != _NONE_GIVEN:
-        said = {name: value for name, value in zip(_PARAMETERS, values, strict=True) if value is not None}
+    said = _PARAMETERS.given(request)
     if request.stop_sequences:
         said["stop_sequences"] = request.stop_sequences
     if request.metadata:

@@ -16,7 +16,7 @@ MediaPart = ImagePart | AudioPart | FilePart
 
 def storable_messages(messages: list[Message]) -> list[Message]:
     """Return the messages as a span keeps them. Returns the same list if all of their content is short."""
-    if not any(_has_long_part(message) for message in messages if type(message.content) is not str):
+    if not any(map(_has_long_part, messages)):
         return messages
     return [
         msgspec.structs.replace(message, content=[_storable(part) for part in message.content])

@@ -26,8 +26,15 @@ def event_characters(event: RunEvent) -> int:
 
 def characters(events: Sequence[RunEvent]) -> int:
     """Return how many characters of credit ``events`` take."""
-    length = length_of_text(events)
-    return length if length is not None else sum([event_characters(event) for event in events])
+    return character_counts(events)[0]
+
+
+def character_counts(events: Sequence[RunEvent]) -> tuple[int, int]:
+    """Return how many characters of credit ``events`` take, and how many of them are text."""
+    text = length_of_text(events)
+    if text is not None:
+        return text, text
+    return sum(map(event_characters, events)), sum([len(event) for event in events if type(event) is str])
 
 
 def length_of_text(events: Sequence[RunEvent]) -> int | None:

@@ -68,6 +68,26 @@ class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     verbosity: str | None = None
 
 
+class OptionalFields:
+    """Some fields of run requests that most runs leave out. One step tells whether a request has any of them."""
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+        self._values_of = attrgetter(*names)
+        self._left_out = self._values_of(RunRequest(provider="", model="", messages=[], stream=False))
+
+    def has_any(self, request: RunRequest) -> bool:
+        """Return whether a field of the request is not its default."""
+        return bool(self._values_of(request) != self._left_out)
+
+    def given(self, request: RunRequest) -> dict[str, Any]:
+        """Return the fields that are not None."""
+        if not self.has_any(request):
+            return {}
+        values = self._values_of(request)
+        return {name: value for name, value in zip(self._names, values, strict=True) if value is not None}
+
+
 LATER_OPTIONS = (
     "seed",
     "parallel_tool_calls",
@@ -82,8 +102,7 @@ LATER_OPTIONS = (
 )
 """Fields that a worker before this version would drop."""
 
-_later_options = attrgetter(*LATER_OPTIONS)
-_NONE_OF_THEM = _later_options(RunRequest(provider="", model="", messages=[], stream=False))
+_later_options = OptionalFields(*LATER_OPTIONS)
 
 
 def needs(request: RunRequest) -> list[str]:
@@ -94,7 +113,7 @@ def needs(request: RunRequest) -> list[str]:
         needed.append(EXTRA)
     if request.fits_schemas:
         needed.append(FITS_SCHEMAS)
-    if _later_options(request) != _NONE_OF_THEM:
+    if _later_options.has_any(request):
         needed.append(OPTIONS)
     if messages and _has_new_media(messages):
         needed.append(MEDIA)

@@ -33,7 +33,7 @@ TURN_SECONDS = 0.01
 
 
 class WorkerServices(Protocol):
-    """What a run uses of its worker."""
+    """The services of a worker that its runs use: HTTP, sending, spans, history."""
 
     loop: asyncio.AbstractEventLoop
     http: HttpClient

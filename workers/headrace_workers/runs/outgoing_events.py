@@ -6,7 +6,7 @@ Without credit, pending deltas are merged. When more than a window is pending, t
 from __future__ import annotations
 
 from headrace.types import RunEvent
-from headrace.wire.flow import characters, event_characters, length_of_text
+from headrace.wire.flow import character_counts, characters, event_characters
 from headrace.wire.messages import WINDOW_CHARACTERS, WINDOW_EVENTS
 from headrace_workers.runs.event_merging import merge_neighbours, pieces_of, split_within
 
@@ -49,7 +49,7 @@ class OutgoingEvents:
 
     @property
     def has_credit(self) -> bool:
-        """Whether the client allows at least one more event."""
+        """Whether the client has given credit for at least one more event."""
         return self.sequence < self._sequence_limit and self._characters < self._character_limit
 
     def allow_more(self, sequence_limit: int, character_limit: int) -> None:
@@ -70,7 +70,7 @@ class OutgoingEvents:
 
     @property
     def is_flooded(self) -> bool:
-        """Whether so much was read that events must leave before more is read, even if there is credit."""
+        """Whether a window of the response was read since events left last. Then they must leave before more is read."""
         return self._read >= _MAX_READ
 
     def drop(self) -> list[RunEvent]:
@@ -100,17 +100,16 @@ class OutgoingEvents:
         """Return the sequence number of the first event that may leave, and all events that may leave."""
         first, pending = self.sequence, self.pending
         self._read = 0
-        size = characters(pending)
+        size, text = character_counts(pending)
         if len(pending) <= self._sequence_limit - first and size <= self._character_limit - self._characters:
             taken, self.pending = pending, []
         else:
             taken = self._take_some()
-            size = characters(taken)
+            size, text = character_counts(taken)
         self.sequence += len(taken)
         self._characters += size
         self.length += size
-        text = length_of_text(taken)
-        self.text_length += text if text is not None else sum([len(event) for event in taken if type(event) is str])
+        self.text_length += text
         return first, taken
 
     def _take_some(self) -> list[RunEvent]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
 from typing import Any
 
 from headrace.types import (
@@ -16,7 +15,7 @@ from headrace.types import (
     Tool,
     ToolCallPart,
 )
-from headrace.wire.run_request import RunRequest, chosen_by
+from headrace.wire.run_request import OptionalFields, RunRequest, chosen_by
 from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.openai_chat.calls import API_NAME
 from headrace_workers.providers.openai_chat.user_content import TEXT_FIELDS, image_of, user_content
@@ -50,7 +49,7 @@ REASONING_FIELDS = ("reasoning_content", "reasoning")
 
 _MAX_STOP_SEQUENCES = 4
 
-_OPTIONS = (
+_OPTIONS = OptionalFields(
     "temperature",
     "top_p",
     "frequency_penalty",
@@ -64,9 +63,6 @@ _OPTIONS = (
     "top_k",
 )
 """Arguments that have the same name here."""
-_options_of = attrgetter(*_OPTIONS)
-_NO_OPTIONS = (None,) * len(_OPTIONS)
-"""What most runs give."""
 _REFUSED_BY_OPENAI = {"top_k": "use top_p"}
 _NAME_OF_SEED = {"mistral": "random_seed"}
 """Servers that know ``seed`` by another name."""
@@ -122,17 +118,17 @@ def build_request(request: RunRequest, settings: ProviderSettings, api_key: str 
     request = with_fitted_schemas(request, openai_schemas)
     headers = bearer_headers(api_key, stream=request.stream)
     is_openais_own = is_openai(settings)
-    body = _body(request, settings, is_openais_own=is_openais_own)
+    has_openais_models = is_openais_own or settings.name == _AZURE
+    body = _body(request, settings.name, is_openais_own=is_openais_own, has_openais_models=has_openais_models)
     # After the body: an error of the caller's own comes before a refusal of the API or of the model.
-    if is_openais_own or settings.name == _AZURE:
+    if has_openais_models:
         refuse_given(request, "OpenAI", _REFUSED_BY_OPENAI)
     if is_openais_own:
         check_chat(request)
     return HttpRequest(settings.url("/chat/completions"), headers, encoded(body))
 
 
-def _body(request: RunRequest, settings: ProviderSettings, *, is_openais_own: bool) -> dict[str, Any]:
-    has_openais_models = is_openais_own or settings.name == _AZURE
+def _body(request: RunRequest, server: str, *, is_openais_own: bool, has_openais_models: bool) -> dict[str, Any]:
     keys = _OPENAI_KEYS if has_openais_models else _COMPATIBLE_KEYS
     messages = [_message(f"messages[{index}]", message, keys) for index, message in enumerate(request.messages)]
     if is_openais_own:
@@ -149,7 +145,7 @@ def _body(request: RunRequest, settings: ProviderSettings, *, is_openais_own: bo
     if request.max_output_tokens is not None:
         # OpenAI's reasoning models refuse max_tokens. Most other servers know no other name.
         body["max_completion_tokens" if has_openais_models else "max_tokens"] = request.max_output_tokens
-    body |= _options(request, settings.name)
+    body |= _options(request, server)
     if request.stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
@@ -161,9 +157,7 @@ def _body(request: RunRequest, settings: ProviderSettings, *, is_openais_own: bo
 
 def _options(request: RunRequest, server: str) -> dict[str, Any]:
     """Return the fields for sampling, log probabilities, tier and metadata."""
-    given: dict[str, Any] = {}
-    if (values := _options_of(request)) != _NO_OPTIONS:
-        given = {name: value for name, value in zip(_OPTIONS, values, strict=True) if value is not None}
+    given = _OPTIONS.given(request)
     if request.seed is not None:
         given[_NAME_OF_SEED.get(server, "seed")] = request.seed
     if request.metadata:

@@ -5,11 +5,10 @@ Only the caller's arguments are checked. ``custom_options`` is sent as it is, so
 
 from __future__ import annotations
 
-from operator import attrgetter
 from typing import Any
 
 from headrace.settings.wire_format_names import OPENAI_BY_MODEL
-from headrace.wire.run_request import RunRequest
+from headrace.wire.run_request import OptionalFields, RunRequest
 from headrace_workers.providers.shared.openai_models import AS_OF, OpenAIModel, facts_of
 from headrace_workers.providers.shared.provider_errors import model_failure, request_failure
 from headrace_workers.providers.shared.server_tools import is_function
@@ -17,7 +16,7 @@ from headrace_workers.providers.shared.wire_format import ProviderFailedError, P
 
 _SERVICES = ("openai", "openai-chat", "openai-responses")
 
-_CHECKED = (
+_CHECKED = OptionalFields(
     "reasoning_effort",
     "verbosity",
     "parallel_tool_calls",
@@ -29,9 +28,6 @@ _CHECKED = (
     "top_logprobs",
 )
 """Arguments that some model refuses on both APIs."""
-_checked_of = attrgetter(*_CHECKED)
-_NONE_GIVEN = (None,) * len(_CHECKED)
-"""What most runs give."""
 _EFFORT_KEYS = frozenset(("reasoning_effort", "reasoning"))
 """Keys of ``custom_options`` that may say an effort."""
 
@@ -76,7 +72,7 @@ def check_on_both(request: RunRequest, *, is_chat: bool) -> None:
 
     ``is_chat`` decides how the error writes a value for ``custom_options``.
     """
-    if _checked_of(request) == _NONE_GIVEN or (facts := facts_of(request.model)) is None:
+    if not _CHECKED.has_any(request) or (facts := facts_of(request.model)) is None:
         return
     effort, verbosity = request.reasoning_effort, request.verbosity
     _check_effort(request, facts, {"reasoning_effort": effort} if is_chat else {"reasoning": {"effort": effort}})
