@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
@@ -73,18 +74,18 @@ class OptionalFields:
 
     def __init__(self, *names: str) -> None:
         self._names = names
-        self._values_of = attrgetter(*names)
+        self._values_of: Callable[[RunRequest], tuple[object, ...]] = attrgetter(*names)
         self._left_out = self._values_of(RunRequest(provider="", model="", messages=[], stream=False))
 
     def has_any(self, request: RunRequest) -> bool:
         """Return whether a field of the request is not its default."""
-        return bool(self._values_of(request) != self._left_out)
+        return self._values_of(request) != self._left_out
 
     def given(self, request: RunRequest) -> dict[str, Any]:
         """Return the fields that are not None."""
-        if not self.has_any(request):
-            return {}
         values = self._values_of(request)
+        if values == self._left_out:
+            return {}
         return {name: value for name, value in zip(self._names, values, strict=True) if value is not None}
 
 
