@@ -14,7 +14,8 @@ r"""The exceptions that Headrace raises.
                 ProviderProtocolError       the response was not what the provider's API promises
             WorkerLostError             the worker process died or stopped answering
             RunTimeoutError             one of the run's time limits was reached
-            QueueFullError              too many runs wait for a worker
+            QueueFullError              too many runs wait, or the wait would be too long
+            BudgetExceededError         a spending limit of the settings is reached
             OutputValidationError       the answer does not fit the response_type
             PoisonRunError              two workers died with this run
         StreamConsumedError             a stream can be iterated once
@@ -233,6 +234,20 @@ class QueueFullError(RunError):
     Its attributes, beside the attributes of :class:`RunError`:
 
     * ``retry_after`` (float or None): seconds after which there may be room, a guess; None if the engine cannot guess.
+    """
+
+    def __init__(self, span_id: str, reason: str, partial_text: str = "", retry_after: float | None = None) -> None:
+        super().__init__(span_id, reason, partial_text)
+        self.args = (span_id, reason, partial_text, retry_after)
+        self.retry_after = retry_after
+
+
+class BudgetExceededError(RunError):
+    """A spending limit of the settings (``max_cost``) is reached. Nothing was sent for this run.
+
+    Its attributes, beside the attributes of :class:`RunError`:
+
+    * ``retry_after`` (float or None): seconds until the limit's next day begins (UTC).
     """
 
     def __init__(self, span_id: str, reason: str, partial_text: str = "", retry_after: float | None = None) -> None:

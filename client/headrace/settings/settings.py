@@ -29,6 +29,14 @@ from headrace.settings.found_file_rules import (
     refused_settings,
 )
 from headrace.settings.http_values import base_url_problem, header_problem, url_problem
+from headrace.settings.limit_settings import (
+    BudgetConfig,
+    KeyConfig,
+    Limit,
+    LimitConfig,
+    ModelConfig,
+    SpendingConfig,
+)
 from headrace.settings.log_variables import check_log_format, check_log_level
 from headrace.settings.otel_environment import OtelExport, UnsupportedExport, read_otel_environment
 from headrace.settings.provider_table import BASE_URL_ENV, BUILT_IN
@@ -52,7 +60,6 @@ _PIB = 1024**5
 
 Timeout = Annotated[float, Meta(ge=0.001, le=_YEAR, extra={"unit": "seconds"})]
 TimeoutOrNever = Annotated[float, Meta(ge=0, le=_YEAR, extra={"unit": "seconds"})]
-Limit = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Bytes = Annotated[int, Meta(ge=0, le=_PIB, extra={"unit": "bytes"})]
 Address = Annotated[str, Meta(extra={"hidden": True})]
 """It may hold a password."""
@@ -121,6 +128,8 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """A worker of about this age is replaced by a new process; 0: never."""
     max_worker_memory: Bytes = 0
     """A worker that uses more memory is replaced; 0: never. In bytes."""
+    max_retries: Annotated[int, Meta(ge=0, le=100)] = 2
+    """How often a run is tried again after a failure of the provider, if neither the call nor ``[models]`` says otherwise."""
     worker_drain_timeout: TimeoutOrNever = 600.0
     """How long the runs of a replaced worker may take to finish. At the end of the engine ``--drain-timeout`` counts instead."""
 
@@ -193,6 +202,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     sinks: dict[str, SinkConfig] = {}
     prices: dict[str, Price] = {}
     """Model (``gpt-4o``) or provider/model (``groq/llama-3.3-70b``) → price. These prices go before those that ship with Headrace."""
+    limits: dict[str, LimitConfig] = {}
+    models: dict[str, ModelConfig] = {}
+    keys: dict[ProviderName, KeyConfig] = {}
+    spending: dict[str, SpendingConfig] = {}
+    budget: BudgetConfig = BudgetConfig()
 
 
 # msgspec crashes if several threads use a type for the first time at once. So use it here, at import.

@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from headrace.wire.bounds import Capacity, Count, Name, Reason, Seconds
 from headrace.wire.connection_messages import WireMessage
-from headrace.wire.engine_status import ProcessStatus, SpanStatus, WorkerStatus
+from headrace.wire.engine_status import PoolStatus, ProcessStatus, SpanStatus, SpendingStatus, WorkerStatus
 
 _MAX_PROCESSES = 10_000
 
@@ -31,6 +31,12 @@ class Status(WireMessage, frozen=True, tag=15):
     workers: list[WorkerStatus]
     processes: list[ProcessStatus]
     spans: SpanStatus | None = None
+    pools: list[PoolStatus] = []  # noqa: RUF012
+    spending: list[SpendingStatus] = []  # noqa: RUF012
+    waiting_for: dict[str, int] = {}  # noqa: RUF012
+    """How many runs wait for what: a word of ``WaitWord`` → a number."""
+    budget: str = ""
+    """The budget that several engines share: empty for none, ``ok``, or why its store cannot be reached."""
 
 
 class Restart(WireMessage, frozen=True, tag=17):

@@ -78,3 +78,44 @@ class SpanStatus(msgspec.Struct, frozen=True, gc=False):
     sinks: Annotated[list[SinkStatus], Meta(max_length=1000)] = []
     age: float = 0.0
     """Seconds since the collector's report."""
+
+
+class LevelStatus(msgspec.Struct, frozen=True, gc=False):
+    """One limit of a pool: how much of it is left now. ``source``: ``settings``, ``headers`` or ``both``."""
+
+    kind: Name
+    limit: Count
+    left: Count
+    source: Name = "settings"
+
+
+class PoolStatus(msgspec.Struct, frozen=True, gc=False):
+    """One pool: the runs of one key and one model family at one provider, which share the provider's limits.
+
+    ``key``: the first digits of the key's hash; empty if all runs use the engine's only key. ``blocked_for``: seconds
+    until the next request may leave, as the provider asked. ``concurrency``: runs at once that are allowed now (None:
+    any number). ``breaker``: closed, open or half-open. The totals count since the broker's start.
+    """
+
+    provider: Name
+    model: Name
+    key: Name = ""
+    levels: Annotated[list[LevelStatus], Meta(max_length=64)] = []
+    running: Count = 0
+    waiting: Count = 0
+    blocked_for: float = 0.0
+    concurrency: Count | None = None
+    breaker: Name = "closed"
+    rate_limited_total: Count = 0
+    retries_total: Count = 0
+    granted_total: Count = 0
+    out_of_rotation: Name = ""
+    """Why the key gets no runs: ``401`` if the provider refused it; empty if it does."""
+
+
+class SpendingStatus(msgspec.Struct, frozen=True, gc=False):
+    """One spending limit: dollars spent today, and the most that may be spent in a day."""
+
+    name: Name
+    spent: float
+    max_cost: float

@@ -38,13 +38,19 @@ from headrace.wire.lease_messages import (
     Acquire,
     Grant,
     Hold,
+    KeyReport,
     LeaseQuery,
     LeaseState,
+    LimitKind,
+    LimitReport,
     RefusalKind,
     Refuse,
     Release,
+    ResponseReport,
     Revoke,
+    SaidLimit,
     TokenCounts,
+    WaitWord,
 )
 from headrace.wire.run_messages import (
     BAD_SETTINGS,
@@ -103,19 +109,24 @@ __all__ = [
     "Hello",
     "Hold",
     "Joined",
+    "KeyReport",
     "LeaseQuery",
     "LeaseState",
+    "LimitKind",
+    "LimitReport",
     "PeerRole",
     "ProcessReport",
     "Query",
     "RefusalKind",
     "Refuse",
     "Release",
+    "ResponseReport",
     "Restart",
     "RestartAnswer",
     "Revoke",
     "Run",
     "RunState",
+    "SaidLimit",
     "Silent",
     "SpanAck",
     "SpanBatch",
@@ -128,6 +139,7 @@ __all__ = [
     "TokenCounts",
     "ToolCallText",
     "Vacated",
+    "WaitWord",
     "Welcome",
     "WireMessage",
 ]
@@ -140,6 +152,8 @@ ToBroker = (
     | StatusRequest
     | Heartbeat
     | LeaseState
+    | LimitReport
+    | KeyReport
     | ProcessReport
     | CollectorReport
     | SpanBatch

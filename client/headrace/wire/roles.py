@@ -20,7 +20,9 @@ from headrace.wire.messages import (
     Heartbeat,
     Hello,
     Hold,
+    KeyReport,
     LeaseState,
+    LimitReport,
     PeerRole,
     ProcessReport,
     Query,
@@ -38,7 +40,7 @@ _ANY: frozenset[type[msgspec.Struct]] = frozenset({Hello, Goodbye})
 
 TO_BROKER: Table = {
     "client": _ANY | {Acquire, Hold, Release, StatusRequest, SpanBatch, Restart},
-    "worker": _ANY | {Heartbeat, LeaseState},
+    "worker": _ANY | {Heartbeat, LeaseState, LimitReport, KeyReport},
     "supervisor": _ANY | {Heartbeat, ProcessReport, RestartAnswer},
     "collector": _ANY | {CollectorReport},
 }

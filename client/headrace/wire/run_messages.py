@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from headrace.types import FinishReason, Message, RunEvent, TokenLogprob, Usage
-from headrace.wire.bounds import Count, Id, Reason, Secret, Small
+from headrace.wire.bounds import Count, Id, Reason, Seconds, Secret, Small, Word
 from headrace.wire.connection_messages import WireMessage
 
 MAX_REQUEST_BYTES = 48 * 1024 * 1024
@@ -56,6 +56,16 @@ class Run(WireMessage, frozen=True, tag=30):
     """Seconds that the run waited for its lease."""
     base_url: Secret | None = None
     """The provider's address in the caller's environment. ``None``: use the worker's settings."""
+    waited_for: Word = ""
+    """What the run waited for: as in the Grant."""
+    key: Word = ""
+    """The short hash of the worker's key to use: as in the Grant. An unknown one, or none: any key of the provider."""
+    reports: bool = False
+    """Whether the worker reports the response's head to the broker: as in the Grant."""
+    time_left: Seconds | None = None
+    """Seconds that are left of the run's total timeout, in a further attempt. ``None``: all."""
+    span_of: Id = ""
+    """The run's own id, where ``span_id`` is that of a hedge: a second attempt of the same run beside the first one."""
 
     def __repr__(self) -> str:
         return f"Run(span_id={self.span_id!r}, attempt={self.attempt}, request={len(self.request)} bytes)"
@@ -78,11 +88,15 @@ class Credit(WireMessage, frozen=True, tag=31):
 
 
 class Abort(WireMessage, frozen=True, tag=32):
-    """Stop a run. Mode ``close`` closes the provider's response; ``drain`` reads it to its end, for the exact usage."""
+    """Stop a run. Mode ``close`` closes the provider's response; ``drain`` reads it to its end, for the exact usage.
+
+    ``is_beaten``: another attempt of the same run was faster. The run's span is that attempt's.
+    """
 
     span_id: Id
     attempt: Small
     mode: AbortMode = "close"
+    is_beaten: bool = False
 
 
 class Query(WireMessage, frozen=True, tag=33):
@@ -144,7 +158,9 @@ class Failed(WireMessage, frozen=True, tag=42):
     """Terminal: the run failed after ``sequence`` events. Which fields are set depends on ``kind``.
 
     ``retry_after`` and ``limit`` are in seconds. ``argument`` names the caller's argument that is wrong, such as
-    ``messages[3].content[0].detail``.
+    ``messages[3].content[0].detail``. ``may_retry``: another attempt may succeed. ``is_final``: the same request would
+    fail again with this key, for example because the money is used up. ``maybe_billed``: the provider may bill this
+    attempt.
     """
 
     span_id: Id
@@ -161,6 +177,9 @@ class Failed(WireMessage, frozen=True, tag=42):
     limit: float = 0.0
     partial_text: str = ""
     argument: str | None = None
+    may_retry: bool = False
+    is_final: bool = False
+    maybe_billed: bool = False
 
 
 class Aborted(WireMessage, frozen=True, tag=43):

@@ -1,0 +1,73 @@
+"""The tables of ``headrace.toml`` about limits, keys, models, spending and the shared budget. Types only."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+_DAY_MS = 24 * 3600 * 1000
+
+Limit = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+DollarsPerDay = Annotated[float, Meta(gt=0, le=1_000_000_000, extra={"unit": "dollars"})]
+
+
+class LimitConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One ``[limits.NAME]`` table (all models of a provider together, for each of its keys), or one ``[limits."NAME/MODEL"]`` table.
+
+    ``MODEL`` is a model's name without its version, or a pattern such as ``gpt-4o*``. All limits of a run must have room.
+    """
+
+    requests_per_minute: Limit | None = None
+    tokens_per_minute: Limit | None = None
+    """Tokens of prompts and answers together."""
+    input_tokens_per_minute: Limit | None = None
+    output_tokens_per_minute: Limit | None = None
+    max_concurrency: Limit | None = None
+    """Runs at once."""
+
+
+class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One ``[models."NAME/MODEL"]`` table: what is done for the runs of a model that ask for nothing else."""
+
+    fallbacks: list[str] = []
+    """Models that are tried in this order if this one fails before its first chunk."""
+    max_retries: Annotated[int, Meta(ge=0, le=100)] | None = None
+    hedge: Literal["off", "p95"] = "off"
+    """``p95``: a second attempt begins if no first chunk has come after the time in which 95 % of this model's first chunks come."""
+    hedge_after_ms: Annotated[int, Meta(ge=1, le=_DAY_MS, extra={"unit": "milliseconds"})] | None = None
+
+
+class KeyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One ``[keys.NAME]`` table: several keys of one provider. Runs are spread over them."""
+
+    env: list[str] = []
+    """Environment variables. Each holds one key."""
+    file: str = ""
+    """A file with one key in each line. It is read again at ``headrace reload``."""
+
+
+class SpendingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One ``[spending.LABEL]`` table: how much the runs that it is about may cost in a day (UTC).
+
+    It is about the runs that fit all of ``provider``, ``model``, ``user_id`` and ``tag``; one that is left out fits all runs.
+    ``user_id = "*"``: each user has the amount.
+    """
+
+    max_cost: DollarsPerDay
+    provider: str = ""
+    model: str = ""
+    user_id: str = ""
+    tag: str = ""
+
+
+class BudgetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The ``[budget]`` table: one set of limits for several engines."""
+
+    url: Annotated[str, Meta(extra={"hidden": True})] = ""
+    """The store: ``redis://HOST:PORT/NUMBER`` or ``rediss://…``. Empty: this engine's limits are its own."""
+    name: str = "headrace"
+    """Engines with the same name share their limits."""
+    engines: Annotated[int, Meta(ge=1, le=10_000)] = 4
+    """While the store cannot be reached, each engine takes one part of this many of each limit."""

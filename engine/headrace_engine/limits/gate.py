@@ -1,0 +1,72 @@
+"""What the admission asks before it grants a lease: the interface of the limits. Types only.
+
+A *gate* stands before the runs that share limits: those of one pool, or those that may use any of several keys. The
+admission keeps the waiting runs of each gate in lanes of their own, so that no pool holds up another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Literal, Protocol
+
+import msgspec
+
+from headrace.wire.messages import Acquire, Release, ResponseReport, WaitWord
+
+Priority = Literal["interactive", "batch"]
+
+
+class GateWait(msgspec.Struct, frozen=True, gc=False):
+    """Why no run of a gate may go now, and until when on the broker's clock. ``None``: until something happens."""
+
+    word: WaitWord
+    until: float | None
+
+
+class Ticket(msgspec.Struct, gc=False):
+    """A run's share of the limits, from its grant to its release. The lease holds it.
+
+    ``key``: the short hash of the key to use, empty if there is no choice. ``reports``: see ``Grant.reports``.
+    """
+
+    gate: Gate
+    key: str = ""
+    reports: bool = False
+
+
+class Gate(Protocol):
+    """The limits before the runs that share them. All times are on the broker's monotonic clock."""
+
+    key: Hashable
+    """Names the gate. Runs with the same name wait in the same lanes."""
+
+    def wait(self, priority: Priority, question: Acquire, now: float) -> GateWait | None:
+        """Return why this run may not go now; None if it may."""
+
+    def enter(self, question: Acquire, now: float) -> Ticket:
+        """Take the run's share: it is granted now. Called only if :meth:`wait` returned None at the same time."""
+
+    def answered(self, ticket: Ticket, report: ResponseReport, now: float) -> None:
+        """The head of the response has come."""
+
+    def leave(self, ticket: Ticket, release: Release | None, now: float) -> None:
+        """The run's lease has ended. ``release`` is None if its client or its worker went away."""
+
+    def expected_wait(self, question: Acquire, ahead: int, now: float) -> float:
+        """Return the seconds that the run will wait behind ``ahead`` other runs, as far as is known; 0.0 if unknown."""
+
+
+class Gates(Protocol):
+    """All gates of one engine."""
+
+    generation: int
+    """Changes when runs that wait may belong to another gate than before, for example after a first 429."""
+
+    def gate_of(self, question: Acquire) -> Gate | None:
+        """Return the gate that the run stands before; None if nothing limits it. Quick if nothing limits any run."""
+
+    def refusal(self, question: Acquire, now: float) -> tuple[str, str, float | None] | None:
+        """Return why the run gets no lease at all: the kind of refusal, a reason, seconds to retry; None if it may wait.
+
+        For a spending limit that is reached, a retry without budget, and a hedge that is not allowed.
+        """
