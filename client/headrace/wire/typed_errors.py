@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from headrace.errors import (
     AuthenticationError,
+    BudgetExceededError,
     ConfigurationError,
     EngineUnavailableError,
     HeadraceError,
@@ -51,7 +52,9 @@ def refusal_error(span_id: str, refusal: Refuse, address: str = "the engine") ->
     match refusal.kind:
         case "duplicate_span_id":
             return InvalidRequestError(refusal.reason, "span_id")
-        case "queue_full":
+        case "over_budget":
+            return BudgetExceededError(span_id, refusal.reason, "", refusal.retry_after)
+        case "queue_full" | "no_retry" | "no_hedge":
             return QueueFullError(span_id, refusal.reason, "", refusal.retry_after)
         case "poison":
             return PoisonRunError(span_id, refusal.reason)
