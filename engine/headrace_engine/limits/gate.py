@@ -6,11 +6,12 @@ admission keeps the waiting runs of each gate in lanes of their own, so that no 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
 
+from headrace.wire.engine_status import PoolStatus
 from headrace.wire.messages import Acquire, Release, ResponseReport, WaitWord
 
 Priority = Literal["interactive", "batch"]
@@ -46,6 +47,12 @@ class Gate(Protocol):
     def enter(self, question: Acquire, now: float) -> Ticket:
         """Take the run's share: it is granted now. Called only if :meth:`wait` returned None at the same time."""
 
+    def resume(self, question: Acquire, key: str, now: float) -> Ticket:
+        """Count a run that an earlier broker granted as running. It takes nothing from the rates: it has done so already.
+
+        ``key``: the key that the run uses, as in its Hold.
+        """
+
     def answered(self, ticket: Ticket, report: ResponseReport, now: float) -> None:
         """The head of the response has come."""
 
@@ -70,3 +77,15 @@ class Gates(Protocol):
 
         For a spending limit that is reached, a retry without budget, and a hedge that is not allowed.
         """
+
+    def keys_told(self, keys: Mapping[str, Sequence[str]], now: float) -> None:
+        """A worker says which keys it has: provider → short hashes. See ``KeyReport``."""
+
+    def pools(self, waiting: Mapping[Hashable, int], now: float) -> list[PoolStatus]:
+        """Return the pools for the engine's status. ``waiting``: the key of a gate → how many runs wait at it."""
+
+    def state(self, now: float) -> bytes | None:
+        """Return what a new broker of this boot must know of the limits; None if it has not changed since the last call."""
+
+    def restore(self, state: bytes, now: float) -> None:
+        """Take over the state of an earlier broker of this boot. Raises msgspec.DecodeError if it cannot be read."""
