@@ -11,8 +11,12 @@ from typing import Literal, Protocol
 
 import msgspec
 
+<<<<<<< Updated upstream
 from headrace.wire.engine_status import PoolStatus
 from headrace.wire.messages import Acquire, Release, ResponseReport, WaitWord
+=======
+from headrace.wire.messages import Acquire, RefusalKind, Release, ResponseReport, WaitWord
+>>>>>>> Stashed changes
 
 Priority = Literal["interactive", "batch"]
 
@@ -63,6 +67,10 @@ class Gate(Protocol):
         """Return the seconds that the run will wait behind ``ahead`` other runs, as far as is known; 0.0 if unknown."""
 
 
+Refusal = tuple[RefusalKind, str, float | None]
+"""Why a run gets no lease: the kind, a reason in words, and the seconds after which it may help to ask again."""
+
+
 class Gates(Protocol):
     """All gates of one engine."""
 
@@ -72,10 +80,25 @@ class Gates(Protocol):
     def gate_of(self, question: Acquire) -> Gate | None:
         """Return the gate that the run stands before; None if nothing limits it. Quick if nothing limits any run."""
 
-    def refusal(self, question: Acquire, now: float) -> tuple[str, str, float | None] | None:
-        """Return why the run gets no lease at all: the kind of refusal, a reason, seconds to retry; None if it may wait.
+    def refusal(self, question: Acquire, now: float) -> Refusal | None:
+        """Return why the run gets no lease at all; None if it may wait. To be asked once for each attempt.
 
-        For a spending limit that is reached, a retry without budget, and a hedge that is not allowed.
+        For a spending limit that is reached, a retry without budget, and a hedge that is not allowed. A retry or a hedge
+        that is not refused counts at once. A hedge never waits: one that is not refused here, and finds no place on a
+        worker, is refused by the caller.
+        """
+
+    def learns_from(self, question: Acquire, sign: Release | ResponseReport, now: float) -> bool:
+        """Make a gate for a run without a ticket, if its failure or the head of its response says that there are limits.
+
+        Quick if it says nothing. True: a gate was made. Then :meth:`adopt` all leases without a ticket, this run's among
+        them, and tell the gate of this run's ticket what happened (``leave`` or ``answered``), as for any other run.
+        """
+
+    def adopt(self, question: Acquire, key: str, now: float) -> Ticket | None:
+        """Count a run that has its lease already: from an earlier broker, or from before its gate was made.
+
+        ``key``: the key of its Grant, empty if it had none. Return its ticket; None if nothing limits the run.
         """
 
     def keys_told(self, keys: Mapping[str, Sequence[str]], now: float) -> None:
