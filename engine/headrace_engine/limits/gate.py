@@ -11,12 +11,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
-<<<<<<< Updated upstream
 from headrace.wire.engine_status import PoolStatus
-from headrace.wire.messages import Acquire, Release, ResponseReport, WaitWord
-=======
 from headrace.wire.messages import Acquire, RefusalKind, Release, ResponseReport, WaitWord
->>>>>>> Stashed changes
 
 Priority = Literal["interactive", "batch"]
 
@@ -50,12 +46,6 @@ class Gate(Protocol):
 
     def enter(self, question: Acquire, now: float) -> Ticket:
         """Take the run's share: it is granted now. Called only if :meth:`wait` returned None at the same time."""
-
-    def resume(self, question: Acquire, key: str, now: float) -> Ticket:
-        """Count a run as running that was granted by an earlier broker, or before there was this gate.
-
-        It takes nothing from the rates: it has done so already. ``key``: the key that the run uses; empty if not known.
-        """
 
     def answered(self, ticket: Ticket, report: ResponseReport, now: float) -> None:
         """The head of the response has come."""
@@ -100,16 +90,6 @@ class Gates(Protocol):
 
         ``key``: the key of its Grant, empty if it had none. Return its ticket; None if nothing limits the run.
         """
-
-    def answered(self, question: Acquire, report: ResponseReport, now: float) -> None:
-        """The head of a response has come to a run that was granted while nothing limited it. It may make a pool.
-
-        If it does, ``generation`` changes, and the admission calls :meth:`Gate.resume` for the pool's runs that have a
-        lease.
-        """
-
-    def ended(self, question: Acquire, release: Release, now: float) -> None:
-        """A run that was granted while nothing limited it has ended, and not well. It may make a pool."""
 
     def keys_told(self, keys: Mapping[str, Sequence[str]], now: float) -> None:
         """A worker says which keys it has: provider → short hashes. See ``KeyReport``."""
