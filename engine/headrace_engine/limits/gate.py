@@ -47,6 +47,15 @@ class Gate(Protocol):
     def enter(self, question: Acquire, now: float) -> Ticket:
         """Take the run's share: it is granted now. Called only if :meth:`wait` returned None at the same time."""
 
+<<<<<<< Updated upstream
+=======
+    def resume(self, question: Acquire, key: str, now: float) -> Ticket:
+        """Count a run that has its lease already: from an earlier broker, or from before this gate was made.
+
+        It takes nothing from the rates: it has done so already. ``key``: the key that it uses, as in its Hold or its Grant.
+        """
+
+>>>>>>> Stashed changes
     def answered(self, ticket: Ticket, report: ResponseReport, now: float) -> None:
         """The head of the response has come."""
 
@@ -59,6 +68,17 @@ class Gate(Protocol):
 
 Refusal = tuple[RefusalKind, str, float | None]
 """Why a run gets no lease: the kind, a reason in words, and the seconds after which it may help to ask again."""
+
+
+class KeyRefused(msgspec.Struct, frozen=True, gc=False):
+    """A provider refused a key with status 401. It gets no runs until the settings are read again.
+
+    ``key``: its short hash. ``left``: how many other keys of the provider get runs.
+    """
+
+    provider: str
+    key: str
+    left: int
 
 
 class Gates(Protocol):
@@ -81,18 +101,22 @@ class Gates(Protocol):
     def learns_from(self, question: Acquire, sign: Release | ResponseReport, now: float) -> bool:
         """Make a gate for a run without a ticket, if its failure or the head of its response says that there are limits.
 
-        Quick if it says nothing. True: a gate was made. Then :meth:`adopt` all leases without a ticket, this run's among
-        them, and tell the gate of this run's ticket what happened (``leave`` or ``answered``), as for any other run.
+        Quick if it says nothing. True: a gate was made. Then all leases without a ticket are to be given one with
+        :meth:`Gate.resume`, this run's lease among them, where :meth:`gate_of` has a gate now; and the gate of this run
+        is to be told what happened (``leave`` or ``answered``), as for any other run.
         """
 
-    def adopt(self, question: Acquire, key: str, now: float) -> Ticket | None:
-        """Count a run that has its lease already: from an earlier broker, or from before its gate was made.
+    def keys_told(self, epoch: int, keys: Mapping[str, Sequence[str]], now: float) -> None:
+        """The worker with this epoch says which keys it has: provider → short hashes. See ``KeyReport``."""
 
-        ``key``: the key of its Grant, empty if it had none. Return its ticket; None if nothing limits the run.
-        """
+    def worker_left(self, epoch: int) -> None:
+        """A worker is gone. A key that no worker has is forgotten."""
 
-    def keys_told(self, keys: Mapping[str, Sequence[str]], now: float) -> None:
-        """A worker says which keys it has: provider → short hashes. See ``KeyReport``."""
+    def reloaded(self) -> None:
+        """The settings are read again: keys that the provider refused are tried again."""
+
+    def facts(self) -> list[KeyRefused]:
+        """Return what has happened since the last call and is to be logged loudly."""
 
     def pools(self, waiting: Mapping[Hashable, int], now: float) -> list[PoolStatus]:
         """Return the pools for the engine's status. ``waiting``: the key of a gate → how many runs wait at it."""
