@@ -123,7 +123,14 @@ def test_what_is_not_what_the_lock_file_says_is_not_installed(attack: str, tmp_p
     assert not mark.exists()
 
 
-def test_no_script_runs_apt_without_saying_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("step", "packages", "end"),
+    [
+        ("install_python", "python3 python3-venv", " …"),
+        ("debian_program no-such-server", "no-such-server", " for the tests …"),
+    ],
+)
+def test_no_script_runs_apt_without_saying_so(step: str, packages: str, end: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
     for name, text in (("apt-get", 'echo "ran $*" >>"$LOG"'), ("id", "echo 0")):
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
@@ -131,14 +138,14 @@ def test_no_script_runs_apt_without_saying_so(tmp_path: Path) -> None:
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "LOG": str(log)}
     with log.open("w") as said:
         subprocess.run(
-            ["bash", "-c", f'source "{ROOT}/scripts/environment"; install_python'],
+            ["bash", "-c", f'source "{ROOT}/scripts/environment"; {step}'],
             env=environment,
             stderr=said,
             check=True,
         )
     told, *ran = log.read_text().splitlines()
 
-    assert told == "headrace: runs `apt-get update` and `apt-get install python3 python3-venv` …"
+    assert told == f"headrace: runs `apt-get update` and `apt-get install {packages}`{end}"
     assert [line.split()[1] for line in ran] == ["update", "install"]
     others = [script for script in (ROOT / "scripts").iterdir() if script.name != "environment"]
     assert not [script for script in others if "apt" in re.findall(r"\b\w+\b", script.read_text())]
