@@ -47,15 +47,6 @@ class Gate(Protocol):
     def enter(self, question: Acquire, now: float) -> Ticket:
         """Take the run's share: it is granted now. Called only if :meth:`wait` returned None at the same time."""
 
-<<<<<<< Updated upstream
-=======
-    def resume(self, question: Acquire, key: str, now: float) -> Ticket:
-        """Count a run that has its lease already: from an earlier broker, or from before this gate was made.
-
-        It takes nothing from the rates: it has done so already. ``key``: the key that it uses, as in its Hold or its Grant.
-        """
-
->>>>>>> Stashed changes
     def answered(self, ticket: Ticket, report: ResponseReport, now: float) -> None:
         """The head of the response has come."""
 
@@ -101,9 +92,14 @@ class Gates(Protocol):
     def learns_from(self, question: Acquire, sign: Release | ResponseReport, now: float) -> bool:
         """Make a gate for a run without a ticket, if its failure or the head of its response says that there are limits.
 
-        Quick if it says nothing. True: a gate was made. Then all leases without a ticket are to be given one with
-        :meth:`Gate.resume`, this run's lease among them, where :meth:`gate_of` has a gate now; and the gate of this run
-        is to be told what happened (``leave`` or ``answered``), as for any other run.
+        Quick if it says nothing. True: a gate was made. Then :meth:`adopt` all leases without a ticket, this run's among
+        them, and tell the gate of this run's ticket what happened (``leave`` or ``answered``), as for any other run.
+        """
+
+    def adopt(self, question: Acquire, key: str, now: float) -> Ticket | None:
+        """Count a run that has its lease already: from an earlier broker, or from before its gate was made.
+
+        ``key``: the key of its Grant, empty if it had none. Return its ticket; None if nothing limits the run.
         """
 
     def keys_told(self, epoch: int, keys: Mapping[str, Sequence[str]], now: float) -> None:
