@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from headrace.cli.main import command_parser
@@ -438,6 +439,19 @@ def test_simulate_says_how_to_use_it_and_it_works(commands: Commands) -> None:
     os.killpg(simulating.pid, signal.SIGINT)
     done = ended(simulating)
     assert (done.returncode, done.stderr) == (ExitCode.OK, "")
+
+
+def test_simulate_limits_requests_and_names_a_limit_that_is_none(commands: Commands) -> None:
+    simulating = commands.start(HEADRACE, "simulate", "--port", "0", "--requests-per-minute", "1")
+    url = f"{read_line(simulating, 'export OPENAI_BASE_URL=').split()[1].partition('=')[2]}/chat/completions"
+    ask = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
+
+    answers = [httpx.post(url, json=ask, headers={"authorization": "Bearer sk-1"}) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [200, 429]
+    done = commands.headrace("simulate", "--tokens-per-minute", "0")
+    assert done.returncode == ExitCode.USAGE
+    assert "tokens_per_minute" in done.stderr
 
 
 def test_simulate_takes_a_script_and_names_what_is_wrong_with_it(commands: Commands) -> None:

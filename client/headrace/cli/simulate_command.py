@@ -15,7 +15,7 @@ from headrace.cli.shared.terminal import bold, dim
 from headrace.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from headrace.testing import Script
+    from headrace.testing import ProviderLimits, Script
 
 NAME = "simulate"
 HELP = "Run a simulated model provider, to try Headrace without a key"
@@ -34,6 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pace", type=float, metavar="SECONDS", help=f"the time between two chunks; default: {_PACE}")
     parser.add_argument("--first-token-delay", type=float, metavar="SECONDS", help="the time before the first chunk")
     parser.add_argument(
+        "--requests-per-minute",
+        type=int,
+        metavar="N",
+        help="answer 429 above so many requests a minute of each key and model; default: no limit",
+    )
+    parser.add_argument("--tokens-per-minute", type=int, metavar="N", help="the same for tokens; default: no limit")
+    parser.add_argument(
         "--script",
         type=Path,
         metavar="FILE",
@@ -45,10 +52,11 @@ def main(arguments: argparse.Namespace) -> ExitCode:
     """Serve until Ctrl-C or SIGTERM. Raises CommandError if it cannot listen on the port."""
     check_texts(arguments)
     script = _script(arguments)
+    limits = _limits(arguments)
     from headrace.testing import run_server
 
     try:
-        run_server(arguments.host, arguments.port, script, lambda port: _announce(arguments.host, port))
+        run_server(arguments.host, arguments.port, script, lambda port: _announce(arguments.host, port), limits=limits)
     except (OSError, OverflowError) as error:
         raise CommandError(
             ExitCode.UNAVAILABLE,
@@ -69,6 +77,16 @@ def _script(arguments: argparse.Namespace) -> Script:
         return msgspec.convert(fields, Script)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"the script cannot be used: {error}") from None
+
+
+def _limits(arguments: argparse.Namespace) -> ProviderLimits:
+    from headrace.testing import ProviderLimits
+
+    fields = {name: getattr(arguments, name) for name in ("requests_per_minute", "tokens_per_minute")}
+    try:
+        return msgspec.convert(fields, ProviderLimits)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"the limits cannot be used: {error}") from None
 
 
 def _read(path: Path) -> dict[str, object]:

@@ -4,11 +4,14 @@ from headrace.testing.provider import SimulatedProvider
 from headrace.testing.recording.recorded_exchange import RecordingError
 from headrace.testing.replayed_provider import ReplayedProvider, UnmatchedRequestError, replay
 from headrace.testing.server import run_server, serve
-from headrace.testing.shared.request_log import Outcome, RequestRecord
+from headrace.testing.shared.provider_limits import ProviderLimits
+from headrace.testing.shared.request_log import Arrival, Outcome, RequestRecord, key_hash
 from headrace.testing.shared.script import Script, ScriptedLogprob, ScriptedToolCall
 
 __all__ = [
+    "Arrival",
     "Outcome",
+    "ProviderLimits",
     "RecordingError",
     "ReplayedProvider",
     "RequestRecord",
@@ -17,6 +20,7 @@ __all__ = [
     "ScriptedToolCall",
     "SimulatedProvider",
     "UnmatchedRequestError",
+    "key_hash",
     "replay",
     "run_server",
     "serve",

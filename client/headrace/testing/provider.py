@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import threading
+import time
+from typing import Literal
 
 import msgspec
 
 from headrace.process.import_path import engine_environment
 from headrace.testing.local_provider import LocalProvider
 from headrace.testing.server import ServerThread
+from headrace.testing.shared.conditions import Change, DelayFirstChunks, RefuseKey, SetLimits, SetOutage
+from headrace.testing.shared.provider_limits import ProviderLimits
+from headrace.testing.shared.request_log import key_hash
 from headrace.testing.shared.script import Script
 from headrace.testing.simulation import ProviderSimulation
 
 _END_TIMEOUT = 2.0  # seconds
+_POLL = 0.002
 
 
 class SimulatedProvider(LocalProvider):
@@ -44,6 +52,88 @@ class SimulatedProvider(LocalProvider):
         for script in scripts:
             _check_script(script)
         self._call("POST", "scripts", msgspec.json.encode(scripts))
+
+    def limit(
+        self,
+        *,
+        requests_per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
+        key: str = "",
+        window: float = 60.0,
+        headers: bool = True,
+        retry_after: bool = True,
+    ) -> None:
+        """Answer 429 above these limits, from now on. They are those of each pair of a key and a model.
+
+        * ``requests_per_minute``, ``tokens_per_minute``: default None, no such limit. Without both, nothing is limited.
+        * ``key``: the API key that has these limits. Default: all keys that have no limits of their own.
+        * ``window``: seconds over which is counted, strictly: no window of this length has more. Default 60. With 3, a
+          twentieth of the limits is allowed in 3 s.
+        * ``headers``: whether answers tell the limits in their headers, as OpenAI and Anthropic do (Google does not).
+        * ``retry_after``: whether a 429 tells how long to wait: in its headers, or for Google in its body.
+
+        Tokens are those of the usage that the answer tells, counted when the request comes. OpenAI counts the most that
+        a request allows for its answer, where it says so. What was used stays used if the limits change. A 429 uses
+        nothing. Requests that are refused for another reason, or whose script is an error, do not count.
+
+        Raises ValueError for a limit that is not positive.
+        """
+        try:
+            limits = msgspec.convert(
+                {
+                    "requests_per_minute": requests_per_minute,
+                    "tokens_per_minute": tokens_per_minute,
+                    "window": window,
+                    "headers": headers,
+                    "retry_after": retry_after,
+                },
+                ProviderLimits,
+            )
+        except msgspec.ValidationError as error:
+            raise ValueError(str(error)) from None
+        self._change(SetLimits(key_hash(key), limits))
+
+    def refuse_key(self, key: str, *, is_refused: bool = True) -> None:
+        """Answer requests with this API key as if it were wrong; with ``is_refused=False``, take it again."""
+        self._change(RefuseKey(key_hash(key), is_refused))
+
+    def delay_first_chunks(self, share: float, seconds: float) -> None:
+        """Delay the first chunk of a share of the answers, such as each twentieth for 0.05. A share of 0 ends it."""
+        self._change(DelayFirstChunks(share, seconds))
+
+    def begin_outage(
+        self, kind: int | Literal["refused", "reset"] = 503, *, headers: dict[str, str] | None = None
+    ) -> None:
+        """Answer no valid request any more: with a status instead, with a reset, or by refusing connections.
+
+        ``headers``: those of the error, such as ``{"retry-after": "2"}``. Answers that have begun go on.
+        """
+        self._change(SetOutage(kind, headers or {}))
+        if kind == "refused":
+            self._wait_until_refused(True)
+
+    def end_outage(self) -> None:
+        """Answer again."""
+        self._change(SetOutage(None))
+        self._wait_until_refused(False)
+
+    def recover(self) -> None:
+        """Have no limits, no refused keys, no delays and no outage any more, and forget what was used."""
+        self._call("POST", "recover")
+        self._wait_until_refused(False)
+
+    def _change(self, change: Change) -> None:
+        self._call("POST", "conditions", msgspec.json.encode(change))
+
+    def _wait_until_refused(self, are_refused: bool) -> None:
+        deadline = time.monotonic() + _END_TIMEOUT
+        pause = threading.Event()
+        while self._is_refused() != are_refused and time.monotonic() < deadline:
+            pause.wait(_POLL)
+
+    def _is_refused(self) -> bool:
+        with socket.socket() as connection:
+            return connection.connect_ex(("127.0.0.1", self.port)) != 0
 
 
 def _check_script(script: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol, cast
 
 import httptools
@@ -13,7 +14,7 @@ from headrace.testing.sender import ReplySender
 from headrace.testing.shared.openai_errors import refused
 from headrace.testing.shared.reply import Reply
 from headrace.testing.shared.request_log import LogEntry
-from headrace.testing.simulation import Request
+from headrace.testing.simulation import Request, ServedConnections
 from headrace.testing.ticker import Ticker
 
 _WRITE_BUFFER_LIMIT = 64 * 1024
@@ -28,16 +29,25 @@ class RequestAnswering(Protocol):
     def reply_to(self, request: Request, entry: LogEntry, wall_time: int) -> Reply:
         """Return the reply to a client's request."""
 
-    def control(self, request: Request, open_connections: int) -> Reply:
+    def control(self, request: Request, connections: ServedConnections) -> Reply:
         """Carry out a control request."""
 
 
 class ProviderConnections:
-    """The open connections: of clients, and of ``SimulatedProvider`` itself (control)."""
+    """The open connections: of clients, and of ``SimulatedProvider`` itself (control). ``set_listening`` is the server's."""
 
-    def __init__(self) -> None:
+    def __init__(self, set_listening: Callable[[bool], None]) -> None:
         self.all: set[ProviderConnection] = set()
         self._opened = 0
+        self._set_listening = set_listening
+
+    def accept(self, are_accepted: bool) -> None:
+        """Take new connections, or refuse them and close those of clients that wait for nothing. Takes effect soon."""
+        self._set_listening(are_accepted)
+        if not are_accepted:
+            for connection in list(self.all):
+                if connection.is_idle:
+                    connection.abort()
 
     def opened(self, connection: ProviderConnection) -> int:
         """Add a connection and return its number."""
@@ -72,6 +82,11 @@ class ProviderConnection(asyncio.Protocol):
         self._entry: LogEntry | None = None
         self._is_paused = False
         self._start_request()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether a client waits for no answer on it."""
+        return not self.is_control and self._sender is None and not self._waiting
 
     # asyncio.Protocol
 
@@ -160,7 +175,7 @@ class ProviderConnection(asyncio.Protocol):
             return
         request, self._entry = self._waiting.popleft()
         if request.is_control:
-            reply = self._answering.control(request, self._connections.count())
+            reply = self._answering.control(request, self._connections)
         else:
             reply = self._answering.reply_to(request, self._entry, int(time.time()))
         self._sender = ReplySender(

@@ -16,7 +16,7 @@ from headrace.testing.recording.key_overwriting import RequestSecrets, decoded
 from headrace.testing.recording.recorded_exchange import Ending, RecordedExchange
 from headrace.testing.shared.reply import Reply, json_reply
 from headrace.testing.shared.request_log import LogEntry, Outcome, RequestLog
-from headrace.testing.simulation import CONTROL_PREFIX, Request, refusal_in_format
+from headrace.testing.simulation import CONTROL_PREFIX, Request, ServedConnections, refusal_in_format
 
 _NOT_RECORDED = 404
 _FRAMING = frozenset(
@@ -63,13 +63,13 @@ class ReplaySimulation:
         self._unmatched.append(f"{request.method} {request.path}: {problem}")
         return refusal_in_format(request, _NOT_RECORDED, f"headrace replay: {problem}")
 
-    def control(self, request: Request, open_connections: int) -> Reply:
+    def control(self, request: Request, connections: ServedConnections) -> Reply:
         """Carry out a control request."""
         match request.method, request.path.removeprefix(CONTROL_PREFIX):
             case "GET", "requests":
                 return json_reply(self._log.records())
             case "GET", "connections":
-                return json_reply(open_connections)
+                return json_reply(connections.count())
             case "GET", "replay":
                 return json_reply(ReplayState([recording.name for recording in self._unused], self._unmatched))
             case "POST", "clear":

@@ -6,6 +6,8 @@ This is the hot path of the benchmarks. It uses callbacks and no tasks, and one 
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -52,6 +54,8 @@ class ReplySender:
     def start(self) -> None:
         """Send the head at once, and the body when its first chunk is due."""
         if self._reply.is_silent:
+            if self._reply.is_reset:
+                self._reset()
             return
         delay = self._reply.first_token_delay
         if self._reply.one_write or not self._is_chunked:
@@ -63,6 +67,13 @@ class ReplySender:
             self._timer = self._loop.call_later(delay, step)
         else:
             step()
+
+    def _reset(self) -> None:
+        """Close the connection so that the other side gets a reset instead of an end."""
+        connection = self._transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._entry.end("cut", time.monotonic())
+        self._transport.abort()
 
     def stop(self) -> None:
         """Send nothing more."""

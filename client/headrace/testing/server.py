@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from headrace.testing.provider_connection import ProviderConnection, ProviderConnections, RequestAnswering
+from headrace.testing.shared.provider_limits import ProviderLimits
 from headrace.testing.shared.script import Script
 from headrace.testing.simulation import ProviderSimulation
 from headrace.testing.ticker import Ticker
@@ -23,6 +24,7 @@ else:
     _new_loop = uvloop.new_event_loop
 
 _BACKLOG = 4096
+_CLOSING_PAUSE = 0.001  # seconds
 _SEND_BUFFER_BYTES = 128 * 1024  # small, so that the sender soon stops when a client stops reading
 
 
@@ -33,29 +35,27 @@ async def serve(
     *,
     on_ready: Callable[[int], None],
     stop: asyncio.Event,
+    limits: ProviderLimits | None = None,
 ) -> None:
     """Serve until ``stop`` is set. ``on_ready`` is called with the port; ``port`` 0 means a free port."""
-    await serve_answers(host, port, ProviderSimulation(script), on_ready=on_ready, stop=stop)
+    await serve_answers(host, port, ProviderSimulation(script, limits), on_ready=on_ready, stop=stop)
 
 
 async def serve_answers(
     host: str, port: int, answering: RequestAnswering, *, on_ready: Callable[[int], None], stop: asyncio.Event
 ) -> None:
     """Serve until ``stop`` is set. ``answering`` makes the answers. Otherwise as :func:`serve`."""
-    loop = asyncio.get_running_loop()
-    connections, ticker = ProviderConnections(), Ticker(loop)
-    listener = listen(host, port)
-    server = await loop.create_server(
-        lambda: ProviderConnection(answering, connections, ticker), sock=listener, backlog=_BACKLOG
-    )
+    ticker = Ticker(asyncio.get_running_loop())
+    listener = Listener(host, port, lambda: ProviderConnection(answering, connections, ticker))
+    connections = ProviderConnections(listener.set_listening)
+    await listener.open()
     try:
-        on_ready(listener.getsockname()[1])
+        on_ready(listener.port)
         await stop.wait()
     finally:
-        server.close()
         connections.abort()
         await asyncio.sleep(0)  # an aborted transport closes its socket in the next turn of the loop
-        await server.wait_closed()
+        await listener.close()
 
 
 def run_server(
@@ -64,6 +64,7 @@ def run_server(
     script: Script | None = None,
     on_ready: Callable[[int], None] = lambda _port: None,
     until: Callable[[], object] | None = None,
+    limits: ProviderLimits | None = None,
 ) -> None:
     """Serve in the foreground until SIGINT or SIGTERM, or until the blocking call ``until`` returns.
 
@@ -71,7 +72,7 @@ def run_server(
     """
 
     async def main(stop: asyncio.Event) -> None:
-        await serve(host, port, script, on_ready=on_ready, stop=stop)
+        await serve(host, port, script, on_ready=on_ready, stop=stop, limits=limits)
 
     run_until_signal(main, until)
 
@@ -146,6 +147,56 @@ class ServerThread:
     def _on_ready(self, port: int) -> None:
         self.port = port
         self._ready.set()
+
+
+class Listener:
+    """Takes connections at one address. While it does not listen it keeps the port, so that connections are refused."""
+
+    def __init__(self, host: str, port: int, make_connection: Callable[[], asyncio.Protocol]) -> None:
+        self._socket = listen(host, port)
+        self._host = host
+        self.port: int = self._socket.getsockname()[1]
+        self._make_connection = make_connection
+        self._server: asyncio.AbstractServer | None = None
+        self._change: asyncio.Task[None] | None = None
+        self._is_wanted = True
+
+    async def open(self) -> None:
+        """Begin to listen."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._make_connection, sock=self._socket, backlog=_BACKLOG)
+
+    async def close(self) -> None:
+        """Give up the port."""
+        if self._change is not None:
+            await self._change
+        if self._server is None:
+            self._socket.close()
+        else:
+            self._server.close()
+            await self._server.wait_closed()
+
+    def set_listening(self, is_wanted: bool) -> None:
+        """Listen, or refuse connections, soon."""
+        self._is_wanted = is_wanted
+        if self._change is None or self._change.done():
+            self._change = asyncio.get_running_loop().create_task(self._follow())
+
+    async def _follow(self) -> None:
+        while self._is_wanted != (self._server is not None):
+            if self._server is None:
+                await self.open()
+            else:
+                self._server.close()
+                self._server = None
+                self._socket = await self._port_without_listening()
+
+    async def _port_without_listening(self) -> socket.socket:
+        while True:  # until the loop has closed the socket that listened
+            try:
+                return listen(self._host, self.port)
+            except OSError:
+                await asyncio.sleep(_CLOSING_PAUSE)
 
 
 def listen(host: str, port: int) -> socket.socket:

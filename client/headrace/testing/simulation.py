@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
 
 from headrace.testing.anthropic import answer as anthropic
+from headrace.testing.anthropic import limits as anthropic_limits
 from headrace.testing.google import answer as google
 from headrace.testing.google import embeddings as google_embeddings
+from headrace.testing.google import limits as google_limits
 from headrace.testing.openai_chat import answer as openai_chat
 from headrace.testing.openai_chat import embeddings as openai_embeddings
 from headrace.testing.openai_responses import answer as openai_responses
-from headrace.testing.shared import continuation
-from headrace.testing.shared.reply import Reply, json_reply
+from headrace.testing.shared import continuation, openai_limits
+from headrace.testing.shared.conditions import Change, Conditions, SetLimits
+from headrace.testing.shared.provider_limits import LimitForm, ProviderLimits
+from headrace.testing.shared.reply import Reply, json_reply, reset
 from headrace.testing.shared.request_log import LogEntry, RequestLog
 from headrace.testing.shared.script import Script
 
@@ -50,9 +55,30 @@ FORMAT_AT_PATH: dict[str, SimulatedFormat] = {
 }
 """Path → wire format. Google's paths are not here, because they have the name of the model."""
 
+LIMIT_FORM_AT_PATH: dict[str, LimitForm] = {
+    openai_chat.PATH: openai_limits,
+    openai_embeddings.PATH: openai_limits,
+    openai_responses.PATH: openai_limits,
+    anthropic.PATH: anthropic_limits,
+}
+"""Path → how its API speaks of limits; Google's at all other paths."""
+
 CONTROL_PREFIX = "/_headrace/"
 
+_A_WRONG_KEY = {"authorization": "Bearer sk-invalid", "x-api-key": "sk-invalid", "x-goog-api-key": "sk-invalid"}
+
 _decode_scripts = msgspec.json.Decoder(list[Script]).decode
+_decode_change: Callable[[bytes], Change] = msgspec.json.Decoder(Change).decode
+
+
+class ServedConnections(Protocol):
+    """The server's connections."""
+
+    def count(self) -> int:
+        """Return the number of open connections of clients."""
+
+    def accept(self, are_accepted: bool) -> None:
+        """Take new connections, or refuse them and close those of clients that wait for nothing. Takes effect soon."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -73,8 +99,11 @@ class Request(msgspec.Struct, frozen=True):
 class ProviderSimulation:
     """Chooses the script for each request, makes the reply, and keeps the log."""
 
-    def __init__(self, script: Script | None = None) -> None:
+    def __init__(self, script: Script | None = None, limits: ProviderLimits | None = None) -> None:
         self._script = script or Script()
+        self._conditions = Conditions()
+        if limits is not None:
+            self._conditions.change(SetLimits("", limits))
         self._queue: deque[Script] = deque()
         self._log = RequestLog()
 
@@ -85,6 +114,8 @@ class ProviderSimulation:
     def reply_to(self, request: Request, entry: LogEntry, wall_time: int) -> Reply:
         """Return the reply to a client's request."""
         reply = self._reply_to(request, entry, wall_time)
+        if not self._conditions.are_usual:
+            reply = self._reply_under_conditions(request, entry, reply, wall_time)
         wire_format = _wire_format_of(request) or openai_chat
         headers = wire_format.headers(f"req_{uuid.uuid4().hex}") | reply.headers
         return msgspec.structs.replace(reply, headers=headers)
@@ -111,29 +142,73 @@ class ProviderSimulation:
             return wire_format.refused(400, f"simulate: {error}", "simulate", "invalid_script")
         if (refusal := wire_format.refused_body(body, headers)) is not None:
             return refusal
-        script = simulated or continuation.script_of(body) or self._next_script()
+        script = self._conditions.outage_script() or simulated or continuation.script_of(body) or self._next_script()
         return wire_format.reply(body, script, f"chatcmpl-{uuid.uuid4().hex[:29]}", wall_time)
+
+    def _reply_under_conditions(self, request: Request, entry: LogEntry, reply: Reply, wall_time: int) -> Reply:
+        conditions = self._conditions
+        if conditions.is_reset:
+            return reset()
+        wire_format = _wire_format_of(request)
+        if wire_format is None:
+            return reply
+        if conditions.refuses(entry.key):
+            return wire_format.refused_key(_A_WRONG_KEY) or reply
+        if reply.usage is None:  # an error
+            return reply
+        if (delay := conditions.delay()) > 0:
+            reply = msgspec.structs.replace(reply, first_token_delay=reply.first_token_delay + delay)
+        return self._limited(request, entry, reply, wall_time) if conditions.limits else reply
+
+    def _limited(self, request: Request, entry: LogEntry, reply: Reply, wall_time: int) -> Reply:
+        form = LIMIT_FORM_AT_PATH.get(request.path, google_limits)
+        model = entry.model or ""
+        entry.tokens = form.tokens_of(entry.body, reply.usage() if reply.usage is not None else {})
+        check = self._conditions.limits.check(entry.key, model, entry.tokens, entry.arrived_at)
+        if check is None:
+            return reply
+        if check.exceeded is not None:
+            entry.tokens = 0
+            reply = form.limited(check, model)
+        told = form.limit_headers(check, wall_time) if check.limits.headers else {}
+        return msgspec.structs.replace(reply, headers=told | reply.headers)
 
     def _next_script(self) -> Script:
         if not self._queue:
             return self._script
         return msgspec.structs.replace(self._queue.popleft(), calls_again=True)
 
-    def control(self, request: Request, open_connections: int) -> Reply:
+    def control(self, request: Request, connections: ServedConnections) -> Reply:
         """Carry out a control request."""
         match request.method, request.path.removeprefix(CONTROL_PREFIX):
             case "GET", "requests":
                 return json_reply(self._log.records())
             case "GET", "connections":
-                return json_reply(open_connections)
+                return json_reply(connections.count())
+            case "GET", "arrivals":
+                return json_reply(self._log.arrivals())
             case "POST", "scripts":
                 return self._enqueue(request.body)
             case "POST", "clear":
                 self._log.clear()
                 self._queue.clear()
                 return json_reply(None)
+            case "POST", "conditions":
+                return self._change(request.body, connections)
+            case "POST", "recover":
+                self._conditions.clear()
+                connections.accept(True)
+                return json_reply(None)
             case _:
                 return openai_chat.refused(404, f"Invalid URL ({request.method} {request.path})")
+
+    def _change(self, body: bytes, connections: ServedConnections) -> Reply:
+        try:
+            self._conditions.change(_decode_change(body))
+        except msgspec.DecodeError as error:
+            return openai_chat.refused(400, str(error))
+        connections.accept(self._conditions.outage.kind != "refused")
+        return json_reply(None)
 
     def _enqueue(self, body: bytes) -> Reply:
         try:

@@ -24,13 +24,7 @@ PATH = "/v1/messages"
 
 _INPUT_FRAGMENT = 6  # characters of a tool call's input in one chunk
 _PADDING = 16  # the largest number of spaces that hide the length of a chunk's text
-_HEADERS = {
-    "anthropic-organization-id": "simulated",
-    "anthropic-ratelimit-requests-limit": "10000",
-    "anthropic-ratelimit-requests-remaining": "9999",
-    "anthropic-ratelimit-tokens-limit": "2000000",
-    "anthropic-ratelimit-tokens-remaining": "1999000",
-}
+_HEADERS = {"anthropic-organization-id": "simulated"}
 _ERROR_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -101,8 +95,9 @@ def reply(body: dict[str, Any], script: Script, completion_id: str, created: int
     envelope = _Envelope(body, script, said, f"msg_01{hashlib.sha256(completion_id.encode()).hexdigest()[:22]}")
     if body.get("stream"):
         failing = _event("error", _error_of(script, _OVERLOADED))
-        return streamed(script, StreamParts(envelope.opening(), envelope.chunks(), envelope.closing(), failing))
-    return whole(script, envelope.message(), "".join(said.text), envelope.chunk_count)
+        parts = StreamParts(envelope.opening(), envelope.chunks(), envelope.closing(), failing, usage=envelope.usage)
+        return streamed(script, parts)
+    return whole(script, envelope.message(), "".join(said.text), envelope.chunk_count, envelope.usage)
 
 
 def _error_of(script: Script, status: int) -> dict[str, Any]:
@@ -206,7 +201,7 @@ class _Envelope:
         return {first + place: step.get("citations") or [] for place, step in enumerate(self._steps)}
 
     def opening(self) -> list[Frame]:
-        usage = {} if self._script.omit_usage else {"usage": self._usage() | {"output_tokens": 1}}
+        usage = {} if self._script.omit_usage else {"usage": self.usage() | {"output_tokens": 1}}
         empty = self._head() | {"content": [], "stop_reason": None, "stop_sequence": None, "stop_details": None}
         start = _event("message_start", {"type": "message_start", "message": empty | usage})
         return [(start + _event("ping", {"type": "ping"}), "", 0)]
@@ -219,7 +214,7 @@ class _Envelope:
 
     def closing(self) -> list[Frame]:
         delta = self._ending()
-        usage = {} if self._script.omit_usage else {"usage": self._usage()}
+        usage = {} if self._script.omit_usage else {"usage": self.usage()}
         end = self._stop(len(self._blocks) - 1) + _event(
             "message_delta", {"type": "message_delta", "delta": delta} | usage
         )
@@ -240,7 +235,7 @@ class _Envelope:
         for index, call in enumerate(self._said.tool_calls):
             block = {"type": "tool_use", "id": self._call_id(index, call), "name": call.name}
             content.append(block | {"input": _decoded(call.arguments)})
-        usage = {} if self._script.omit_usage else {"usage": self._usage()}
+        usage = {} if self._script.omit_usage else {"usage": self.usage()}
         return self._head() | {"content": content} | self._ending() | usage
 
     def _ending(self) -> dict[str, Any]:
@@ -293,7 +288,8 @@ class _Envelope:
             return None
         return {"type": "refusal", "category": None, "explanation": "".join(self._said.refusal) or None}
 
-    def _usage(self) -> dict[str, Any]:
+    def usage(self) -> dict[str, Any]:
+        """Return the counted tokens, or those of the script."""
         if self._script.usage is not None:
             return self._script.usage
         prompt = max(len(_encode([self._body["messages"], self._body.get("tools")])) // 4, 1)

@@ -112,13 +112,14 @@ class Endpoint:
         body = camel(body)
         response = _Response(self._model, body, script, answer(script, _situation(body)), completion_id)
         if not self._is_stream:
-            return whole(script, response.whole(), response.text, response.chunk_count)
+            return whole(script, response.whole(), response.text, response.chunk_count, response.usage)
         if not self._has_events:
-            return whole(script, response.array(), response.text, response.chunk_count)
+            return whole(script, response.array(), response.text, response.chunk_count, response.usage)
         # In a stream, Google sends an error as lines of JSON, and not as an event.
         failing = msgspec.json.format(_encode(_error_of(script, _OVERLOADED))).replace(b"\n", b"\r\n") + b"\r\n"
         garbage, comment = b"data: {not json" + _BLANK, b": keep-alive" + _BLANK
-        return streamed(script, StreamParts([], response.chunks(), response.closing(), failing, garbage, comment))
+        parts = StreamParts([], response.chunks(), response.closing(), failing, garbage, comment, response.usage)
+        return streamed(script, parts)
 
 
 def _error_of(script: Script, status: int) -> dict[str, Any]:
@@ -306,6 +307,10 @@ class _Response:
         if self._said.refusal:
             return "SAFETY"
         return "MAX_TOKENS" if self._said.is_shortened else "STOP"
+
+    def usage(self) -> dict[str, Any]:
+        """Return the counted tokens, or those of the script."""
+        return self._usage(self._stop) if self._script.usage is None else self._script.usage
 
     def _usage(self, count: int) -> dict[str, Any]:
         """Return the usage after ``count`` pieces of the whole answer. Pieces of earlier requests are not counted."""

@@ -52,7 +52,9 @@ class EmbeddingEndpoint(google.Endpoint):
             vector_of(_text_of(request), request.get("outputDimensionality") or _DIMENSIONS)
             for request in body["requests"]
         ]
-        return whole(script, {"embeddings": [{"values": vector} for vector in vectors]}, "", 1)
+        read = sum(max(len(_text_of(request)) // 4, 1) for request in body["requests"])
+        answer = {"embeddings": [{"values": vector} for vector in vectors]}
+        return whole(script, answer, "", 1, lambda: {"promptTokenCount": read})
 
     def _fault(self, request: object) -> str | None:
         if not isinstance(request, dict):

@@ -41,9 +41,15 @@ def reply(body: dict[str, Any], script: Script, completion_id: str, created: int
     said = answer(script, _situation(body))
     envelope = _Envelope(body, script, said, completion_id, created)
     if body.get("stream"):
-        parts = StreamParts(envelope.opening(), envelope.chunks(), envelope.closing(), _event(error_of(script, 500)))
+        parts = StreamParts(
+            envelope.opening(),
+            envelope.chunks(),
+            envelope.closing(),
+            _event(error_of(script, 500)),
+            usage=envelope.usage,
+        )
         return streamed(script, parts)
-    return whole(script, envelope.completion(), "".join(said.text), envelope.chunk_count)
+    return whole(script, envelope.completion(), "".join(said.text), envelope.chunk_count, envelope.usage)
 
 
 def _situation(body: dict[str, Any]) -> Situation:
@@ -122,7 +128,7 @@ class _Envelope:
         frames = [(self._choice_event({}, self._finish_reason), "", 0)]
         if self._has_usage and not self._script.omit_usage:
             head = self._head | {"object": "chat.completion.chunk", "service_tier": "default"}
-            frames.append((_event(head | {"choices": [], "usage": self._usage()}), "", 0))
+            frames.append((_event(head | {"choices": [], "usage": self.usage()}), "", 0))
         if not self._script.omit_done:
             frames.append((b"data: [DONE]\n\n", "", 0))
         return frames
@@ -153,7 +159,7 @@ class _Envelope:
             choice["logprobs"] = {
                 field: [one.for_openai() for one in tokens] if tokens else None for field, tokens in told.items()
             }
-        usage = {} if self._script.omit_usage else {"usage": self._usage()}
+        usage = {} if self._script.omit_usage else {"usage": self.usage()}
         tail = {"service_tier": "default", "system_fingerprint": _FINGERPRINT}
         return self._head | {"object": "chat.completion", "choices": [choice]} | usage | tail
 
@@ -224,7 +230,8 @@ class _Envelope:
         function = {"name": call.name, "arguments": call.arguments}
         return {"id": self._call_id(index, call), "type": "function", "function": function}
 
-    def _usage(self) -> dict[str, Any]:
+    def usage(self) -> dict[str, Any]:
+        """Return the counted tokens, or those of the script."""
         if self._script.usage is not None:
             return self._script.usage
         prompt = max(len(_encode([self._body["messages"], self._body.get("tools")])) // 4, 1)

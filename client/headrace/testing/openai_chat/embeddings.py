@@ -43,7 +43,7 @@ def reply(body: dict[str, Any], script: Script, completion_id: str, created: int
     tokens = sum(max(len(text) // 4, 1) for text in texts)
     usage = script.usage or {"prompt_tokens": tokens, "total_tokens": tokens}
     answer = {"object": "list", "data": data, "model": body["model"], "usage": usage}
-    return whole(script, answer, "", 1)
+    return whole(script, answer, "", 1, lambda: usage)
 
 
 def _packed(vector: list[float]) -> str:

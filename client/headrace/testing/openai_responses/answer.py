@@ -46,9 +46,11 @@ def reply(body: dict[str, Any], script: Script, completion_id: str, created: int
         return other
     envelope = _Envelope(body, script, answer(script, _situation(body)), completion_id, created)
     if body.get("stream"):
-        parts = StreamParts(envelope.opening(), envelope.chunks(), envelope.closing(), envelope.error())
+        parts = StreamParts(
+            envelope.opening(), envelope.chunks(), envelope.closing(), envelope.error(), usage=envelope.usage
+        )
         return streamed(script, parts)
-    return whole(script, envelope.response(), "".join(envelope.said.text), envelope.chunk_count)
+    return whole(script, envelope.response(), "".join(envelope.said.text), envelope.chunk_count, envelope.usage)
 
 
 def _situation(body: dict[str, Any]) -> Situation:
@@ -174,7 +176,7 @@ class _Envelope:
     def response(self) -> dict[str, Any]:
         """Return the whole response."""
         status = "incomplete" if self._reason else "completed"
-        usage = None if self._script.omit_usage else self._usage()
+        usage = None if self._script.omit_usage else self.usage()
         return self._head(status) | {"output": self._items, "usage": usage}
 
     def _head(self, status: str) -> dict[str, Any]:
@@ -328,7 +330,8 @@ class _Envelope:
                 event["obfuscation"] = _padding(delta, number)
             yield _framed([event], number), delta
 
-    def _usage(self) -> dict[str, Any]:
+    def usage(self) -> dict[str, Any]:
+        """Return the counted tokens, or those of the script."""
         if self._script.usage is not None:
             return self._script.usage
         prompt = max(len(_encode([self._body["input"], self._body.get("tools")])) // 4, 1)

@@ -12,12 +12,6 @@ _HEADERS = {
     "openai-organization": "simulated",
     "openai-processing-ms": "12",
     "openai-version": "2020-10-01",
-    "x-ratelimit-limit-requests": "10000",
-    "x-ratelimit-limit-tokens": "2000000",
-    "x-ratelimit-remaining-requests": "9999",
-    "x-ratelimit-remaining-tokens": "1999000",
-    "x-ratelimit-reset-requests": "6ms",
-    "x-ratelimit-reset-tokens": "30ms",
 }
 _ERROR_TYPES = {401: "invalid_request_error", 403: "invalid_request_error", 429: "requests"}
 _ERROR_CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}

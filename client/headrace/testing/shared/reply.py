@@ -6,7 +6,7 @@ chunks that they complete. It is a plain tuple, because one is made for every ch
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any
 
@@ -16,6 +16,8 @@ from headrace.testing.shared.request_log import Outcome
 from headrace.testing.shared.script import Script
 
 Frame = tuple[bytes, str, int]
+Usage = Callable[[], dict[str, Any]]
+"""Counts the tokens of an answer, with the names of its API. Only a provider with limits asks."""
 
 
 class StreamParts(msgspec.Struct, frozen=True):
@@ -27,6 +29,7 @@ class StreamParts(msgspec.Struct, frozen=True):
     error: bytes
     garbage: bytes = b"data: {not json\n\n"
     comment: bytes = b": keep-alive\n\n"
+    usage: Usage | None = None
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +37,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
     ``ending``: ``open`` means that it never ends, ``cut`` that the connection is closed in the body. Without
     ``content_length`` the transfer is chunked, one HTTP chunk for each frame. With ``is_silent`` not even a status is
-    sent.
+    sent; with ``is_reset`` as well, the connection is reset.
     """
 
     frames: Iterator[Frame]
@@ -49,6 +52,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     one_frame_per_turn: bool = False
     close_after: bool = False
     is_silent: bool = False
+    is_reset: bool = False
+    usage: Usage | None = None
 
 
 def json_reply(
@@ -68,6 +73,11 @@ def json_reply(
 def silence() -> Reply:
     """Return a reply that is never sent."""
     return Reply(frames=iter(()), ending="open", is_silent=True)
+
+
+def reset() -> Reply:
+    """Return a reply that resets the connection."""
+    return Reply(frames=iter(()), ending="cut", is_silent=True, is_reset=True)
 
 
 def web_page(script: Script) -> Reply:
@@ -104,10 +114,11 @@ def streamed(script: Script, parts: StreamParts) -> Reply:
         one_write=script.one_write,
         one_frame_per_turn=script.split_bytes is not None,
         close_after=script.close_after_response,
+        usage=parts.usage,
     )
 
 
-def whole(script: Script, body: object, text: str, chunks: int) -> Reply:
+def whole(script: Script, body: object, text: str, chunks: int, usage: Usage | None = None) -> Reply:
     """Return the answer in one piece, after the time that a stream would have taken."""
     data = msgspec.json.encode(body)
     count, ending = _stop(script)
@@ -119,6 +130,7 @@ def whole(script: Script, body: object, text: str, chunks: int) -> Reply:
         ending="cut" if ending in {"ended_early", "failed"} else ending,
         first_token_delay=script.first_token_delay + script.pace * max(chunks - 1, 0),
         close_after=script.close_after_response,
+        usage=usage,
     )
 
 

@@ -6,6 +6,8 @@ so times of different processes can be compared.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, Literal
 
 import msgspec
@@ -40,12 +42,30 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     sent_text: str
 
 
+class Arrival(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """One request in a few words, to count with. Times are ``time.monotonic()`` seconds.
+
+    ``key``: 16 hex digits that stand for the API key; :func:`key_hash` makes the same ones. ``status``: None until an
+    answer begins, also for a connection that was reset. ``tokens``: how many the provider counted; 0 where it limits no
+    tokens.
+    """
+
+    at: float
+    key: str
+    model: str | None
+    status: int | None
+    tokens: int
+    first_chunk_at: float | None
+    ended_at: float | None
+    outcome: Outcome
+
+
 class LogEntry:
     """One entry of the log, which changes until the answer has ended. The connection of the request owns it."""
 
     __slots__ = (
         "arrived_at", "body", "chunks_sent", "closed_at", "connection", "ended_at", "first_byte_at",
-        "first_chunk_at", "headers", "method", "number", "outcome", "path", "status", "texts",
+        "first_chunk_at", "headers", "key", "method", "number", "outcome", "path", "status", "texts", "tokens",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +75,7 @@ class LogEntry:
         self.connection = connection
         self.method = method
         self.path = path
+        self.key = _key_of(headers)
         self.headers = _without_key(headers)
         self.arrived_at = now
         self.body: Any = None
@@ -66,6 +87,7 @@ class LogEntry:
         self.outcome: Outcome = "open"
         self.chunks_sent = 0
         self.texts: list[str] = []
+        self.tokens = 0
 
     def end(self, outcome: Outcome, now: float) -> None:
         """Note the end of the answer. Only the first end counts."""
@@ -74,11 +96,29 @@ class LogEntry:
             self.ended_at = now
             self.closed_at = now if outcome == "closed_by_client" else None
 
-    def record(self) -> RequestRecord:
-        """Return the entry as an unchangeable record."""
+    @property
+    def model(self) -> str | None:
+        """The model that was asked for."""
         model = self.body.get("model") if isinstance(self.body, dict) else None
         if model is None and "/models/" in self.path:  # Google has the model in the path
             model = self.path.rpartition("/models/")[2].partition(":")[0]
+        return model if isinstance(model, str) else None
+
+    def arrival(self) -> Arrival:
+        """Return the entry in a few words."""
+        return Arrival(
+            at=self.arrived_at,
+            key=self.key,
+            model=self.model,
+            status=self.status,
+            tokens=self.tokens,
+            first_chunk_at=self.first_chunk_at,
+            ended_at=self.ended_at,
+            outcome=self.outcome,
+        )
+
+    def record(self) -> RequestRecord:
+        """Return the entry as an unchangeable record."""
         return RequestRecord(
             number=self.number,
             connection=self.connection,
@@ -87,7 +127,7 @@ class LogEntry:
             arrived_at=self.arrived_at,
             headers=self.headers,
             body=self.body,
-            model=model if isinstance(model, str) else None,
+            model=self.model,
             status=self.status,
             first_byte_at=self.first_byte_at,
             first_chunk_at=self.first_chunk_at,
@@ -120,6 +160,10 @@ class RequestLog:
         """Return all entries as records, in the order of their arrival."""
         return [entry.record() for entry in self._entries]
 
+    def arrivals(self) -> list[Arrival]:
+        """Return all entries in a few words, in the order of their arrival."""
+        return [entry.arrival() for entry in self._entries]
+
     def clear(self) -> None:
         """Remove all entries. Numbers go on."""
         self._entries.clear()
@@ -130,3 +174,16 @@ _SECRET_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "x-goog-ap
 
 def _without_key(headers: dict[str, str]) -> dict[str, str]:
     return {name: "(not logged)" if name in _SECRET_HEADERS else value for name, value in headers.items()}
+
+
+@lru_cache(maxsize=1024)
+def key_hash(key: str) -> str:
+    """Return the 16 hex digits that stand for an API key in the log. The empty key stays empty."""
+    return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest() if key else ""
+
+
+def _key_of(headers: dict[str, str]) -> str:
+    key = (
+        headers.get("x-api-key") or headers.get("x-goog-api-key") or headers.get("authorization", "").partition(" ")[2]
+    )
+    return key_hash(key.strip())
