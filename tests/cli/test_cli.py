@@ -449,6 +449,8 @@ def test_simulate_limits_requests_and_names_a_limit_that_is_none(commands: Comma
     answers = [httpx.post(url, json=ask, headers={"authorization": "Bearer sk-1"}) for _ in range(2)]
 
     assert [answer.status_code for answer in answers] == [200, 429]
+    os.killpg(simulating.pid, signal.SIGINT)
+    assert ended(simulating).returncode == ExitCode.OK
     done = commands.headrace("simulate", "--tokens-per-minute", "0")
     assert done.returncode == ExitCode.USAGE
     assert "tokens_per_minute" in done.stderr
