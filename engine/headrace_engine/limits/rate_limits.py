@@ -1,0 +1,171 @@
+"""The rate limits of one pool: requests and tokens per minute, from the settings and from response headers. Pure.
+
+A run goes only if all limits have room for it; then it takes its share of all of them at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+import msgspec
+
+from headrace.settings.limit_settings import LimitConfig
+from headrace.wire.engine_status import LevelStatus
+from headrace.wire.messages import LimitKind, SaidLimit
+from headrace_engine.limits.gate import Priority
+from headrace_engine.limits.minute_limit import MinuteLimit, MinuteState
+from headrace_engine.limits.said_limits import Mark, is_lie
+from headrace_engine.limits.sliding_window import slot_of
+from headrace_engine.limits.token_estimates import Cost, cost_of
+
+LIMIT_KINDS: tuple[LimitKind, ...] = get_args(LimitKind)
+"""All kinds of limits, in the order of the fields of ``Cost``."""
+
+
+class Reservation:
+    """What one run took from the limits of one pool, from its grant to its end. Made by :meth:`RateLimits.take`."""
+
+    __slots__ = ("cost", "marks", "number", "slot")
+
+    def __init__(self, cost: Cost, number: int, slot: int, marks: list[Mark | None]) -> None:
+        self.cost = cost
+        self.number = number
+        self.slot = slot
+        self.marks = marks
+
+
+class RateLimits:
+    """The limits of one pool. All times are on the broker's monotonic clock. With no limit known, everything may go at once.
+
+    ``lies``: how many headers could not be true, and were ignored.
+    """
+
+    __slots__ = ("_active", "_limits", "_number", "lies")
+
+    def __init__(self, configured: LimitConfig | None = None, now: float = 0.0, *, share: float = 1.0) -> None:
+        self._limits: list[MinuteLimit | None] = [None] * len(LIMIT_KINDS)
+        self._active: tuple[tuple[int, MinuteLimit], ...] = ()
+        self._number = 0
+        self.lies = 0
+        self.configure(configured, now, share=share)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is any limit, of the settings or of headers."""
+        return bool(self._active)
+
+    def configure(self, configured: LimitConfig | None, now: float, *, share: float = 1.0) -> None:
+        """The settings' limits are these from now on. What was used stays counted.
+
+        ``share``: the part of each limit that this engine may use, where several engines share them and cannot ask each
+        other. Limits that headers said are not divided.
+        """
+        for index, kind in enumerate(LIMIT_KINDS):
+            figure = None if configured is None else getattr(configured, f"{kind}_per_minute")
+            limit = None if figure is None else max(int(figure * share), 1)
+            known = self._limits[index]
+            if known is None:
+                if limit is None:
+                    continue
+                known = self._limits[index] = MinuteLimit(kind, limit, self._number, now)
+            known.configured = limit
+        self._refresh(now)
+
+    def wait(self, cost: Cost, priority: Priority, now: float) -> float | None:
+        """Return when a run of this cost may go, if nothing else happens; None: now."""
+        wait = 0.0
+        is_batch = priority == "batch"
+        for index, limit in self._active:
+            one = limit.wait(cost[index], now, is_batch=is_batch)
+            wait = max(wait, one)
+        return now + wait if wait > 0.0 else None
+
+    def take(self, cost: Cost, now: float) -> Reservation:
+        """A run is granted: it takes its share of all limits, whether they have room or not."""
+        self._number += 1
+        marks: list[Mark | None] = [None] * len(LIMIT_KINDS)
+        for index, limit in self._active:
+            limit.take(cost[index], now)
+            marks[index] = limit.mark(self._number, now)
+        return Reservation(cost, self._number, slot_of(now), marks)
+
+    def settle(self, reservation: Reservation, input_tokens: int, output_tokens: int, now: float) -> None:
+        """The run took this many tokens, as far as is known now. May be called again with better figures."""
+        cost = cost_of(input_tokens, output_tokens)
+        for index, limit in self._active:
+            difference = cost[index] - reservation.cost[index]
+            if difference and reservation.number > limit.since:
+                limit.change(reservation.slot, difference, now)
+        reservation.cost = cost
+
+    def refund_tokens(self, reservation: Reservation, now: float) -> None:
+        """The provider refused the run: its tokens are given back. Its request stays counted."""
+        self.settle(reservation, 0, 0, now)
+
+    def said(self, limits: Sequence[SaidLimit], reservation: Reservation | None, now: float) -> None:
+        """The headers of a response say this. ``reservation``: that of its run; None if it was granted before the pool was known.
+
+        A lower limit counts at once. What cannot be true is ignored, and counted in ``lies``.
+        """
+        for said in limits:
+            if said.kind not in LIMIT_KINDS or is_lie(said):
+                self.lies += 1
+                continue
+            index = LIMIT_KINDS.index(said.kind)
+            limit = self._limits[index]
+            if limit is None:
+                if said.limit is None:
+                    continue
+                limit = self._limits[index] = MinuteLimit(said.kind, said.limit, self._number, now)
+            limit.hear(said, None if reservation is None else reservation.marks[index], now)
+        self._refresh(now)
+
+    def forget_old(self, now: float) -> None:
+        """Forget what headers said, if none have come for ten minutes. Call it now and then, for example each minute."""
+        self._refresh(now)
+
+    def _refresh(self, now: float) -> None:
+        for index, limit in enumerate(self._limits):
+            if limit is not None and not limit.update(now):
+                self._limits[index] = None
+        self._active = tuple((index, limit) for index, limit in enumerate(self._limits) if limit is not None)
+
+    def expected_wait(self, ahead_requests: int, ahead_tokens: int, cost: Cost, now: float) -> float:
+        """Return the seconds that a run will wait behind these others, as far as is known. 0.0 if no limit is known."""
+        waits = (
+            limit.expected_wait(cost[index] + (ahead_requests if limit.kind == "requests" else ahead_tokens), now)
+            for index, limit in self._active
+        )
+        return max(waits, default=0.0)
+
+    def rate_per_second(self) -> float | None:
+        """Return how many runs per second the limits allow in the long run, at the mean cost of a run; None if unknown."""
+        rates = [limit.limit / 60 / max(limit.mean, 1.0) for _, limit in self._active]
+        return min(rates, default=None)
+
+    def share_left(self, now: float) -> float:
+        """Return which part of its limit the scarcest limit has left: 0.0 to 1.0. 1.0 if no limit is known."""
+        return min((min(limit.left(now) / limit.limit, 1.0) for _, limit in self._active), default=1.0)
+
+    def levels(self, now: float) -> list[LevelStatus]:
+        """Return each limit, and what is left of it."""
+        return [LevelStatus(limit.kind, limit.limit, limit.left(now), limit.source) for _, limit in self._active]
+
+    def to_state(self, now: float) -> list[object]:
+        """Return what the next broker of the same boot needs, as plain objects."""
+        states: list[object] = msgspec.to_builtins([limit.to_state(now) for _, limit in self._active])
+        return states
+
+    @classmethod
+    def from_state(cls, state: object, configured: LimitConfig | None, now: float, *, share: float = 1.0) -> RateLimits:
+        """Return the limits as an earlier broker left them, with the settings of this one.
+
+        Raises ``msgspec.ValidationError`` if the state is not what :meth:`to_state` returns.
+        """
+        states = msgspec.convert(state, list[MinuteState])
+        limits = cls(None, now)
+        for one in states:
+            limits._limits[LIMIT_KINDS.index(one.kind)] = MinuteLimit.from_state(one, now)
+        limits.configure(configured, now, share=share)
+        return limits
