@@ -6,7 +6,7 @@ admission keeps the waiting runs of each gate in lanes of their own, so that no 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -15,6 +15,8 @@ from headrace.wire.engine_status import PoolStatus
 from headrace.wire.messages import Acquire, RefusalKind, Release, ResponseReport, WaitWord
 
 Priority = Literal["interactive", "batch"]
+Draw = Callable[[float, float], float]
+"""Returns a random figure between two others, as ``Random.uniform`` does."""
 
 
 class GateWait(msgspec.Struct, frozen=True, gc=False):
