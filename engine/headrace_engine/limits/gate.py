@@ -50,7 +50,7 @@ class Gate(Protocol):
         """Take the run's share: it is granted now. Called only if :meth:`wait` returned None at the same time."""
 
     def answered(self, ticket: Ticket, report: ResponseReport, now: float) -> None:
-        """The head of the response has come."""
+        """The head of the response has come. It may come behind :meth:`leave`, if the response was short."""
 
     def leave(self, ticket: Ticket, release: Release | None, now: float) -> None:
         """The run's lease has ended. ``release`` is None if its client or its worker went away."""
@@ -79,6 +79,8 @@ class Gates(Protocol):
 
     generation: int
     """Changes when runs that wait may belong to another gate than before, for example after a first 429."""
+    is_changed: bool
+    """Whether :meth:`state` has something new to tell. Asked after each turn of the broker, so it is an attribute."""
 
     def gate_of(self, question: Acquire) -> Gate | None:
         """Return the gate that the run stands before; None if nothing limits it. Quick if nothing limits any run."""
