@@ -175,13 +175,15 @@ def test_a_refused_key_gets_the_errors_of_a_wrong_one(provider: SimulatedProvide
 
 
 def test_a_share_of_first_chunks_is_late(provider: SimulatedProvider) -> None:
-    provider.delay_first_chunks(0.25, 0.5)
+    provider.delay_first_chunks(0.25, 0.2)
+    provider.delay_first_chunks(1.0, 0.0, key="sk-2")
 
     for _ in range(8):
         chat(provider)
+    chat(provider, "sk-2")
 
     times = [(arrival.first_chunk_at or 0.0) - arrival.at for arrival in provider.arrivals()]
-    assert [seconds >= 0.5 for seconds in times] == [False, False, False, True] * 2
+    assert [seconds >= 0.2 for seconds in times] == [*[False, False, False, True] * 2, False]
 
 
 def test_an_outage_answers_with_its_status_until_it_is_over(provider: SimulatedProvider) -> None:
@@ -193,6 +195,25 @@ def test_an_outage_answers_with_its_status_until_it_is_over(provider: SimulatedP
 
     provider.end_outage()
     assert anthropic(provider).status_code == 200
+
+
+def test_an_outage_may_be_that_of_one_key(provider: SimulatedProvider) -> None:
+    provider.begin_outage(500, key="sk-1")
+
+    assert [chat(provider, key).status_code for key in ("sk-1", "sk-2")] == [500, 200]
+
+    provider.end_outage(key="sk-1")
+    assert chat(provider).status_code == 200
+
+
+def test_a_script_fails_as_often_as_it_says_and_then_answers(provider: SimulatedProvider) -> None:
+    script = {"text": "at last", "failures": [{"status": 503}, {"reset": True}]}
+
+    assert chat(provider, simulate=script).status_code == 503
+    with pytest.raises(httpx.ReadError, match="reset"):
+        chat(provider, simulate=script)
+    assert chat(provider, simulate={**script, "text": "another"}).status_code == 503
+    assert "at last" in chat(provider, simulate=script).text
 
 
 def test_connections_are_reset(provider: SimulatedProvider) -> None:

@@ -97,25 +97,34 @@ class SimulatedProvider(LocalProvider):
         """Answer requests with this API key as if it were wrong; with ``is_refused=False``, take it again."""
         self._change(RefuseKey(key_hash(key), is_refused))
 
-    def delay_first_chunks(self, share: float, seconds: float) -> None:
-        """Delay the first chunk of a share of the answers, such as each twentieth for 0.05. A share of 0 ends it."""
-        self._change(DelayFirstChunks(share, seconds))
+    def delay_first_chunks(self, share: float, seconds: float, *, key: str = "") -> None:
+        """Delay the first chunk of a share of the answers, such as each twentieth for 0.05. A share of 0 ends it.
+
+        ``key``: the API key whose answers are late. Default: all keys that have no share of their own.
+        """
+        self._change(DelayFirstChunks(share, seconds, key_hash(key)))
 
     def begin_outage(
-        self, kind: int | Literal["refused", "reset"] = 503, *, headers: dict[str, str] | None = None
+        self,
+        kind: int | Literal["refused", "reset"] = 503,
+        *,
+        key: str = "",
+        headers: dict[str, str] | None = None,
     ) -> None:
         """Answer no valid request any more: with a status instead, with a reset, or by refusing connections.
 
+        ``key``: the API key that has the outage. Default: all have it, as they do if connections are refused.
         ``headers``: those of the error, such as ``{"retry-after": "2"}``. Answers that have begun go on.
         """
-        self._change(SetOutage(kind, headers or {}))
+        self._change(SetOutage(kind, "" if kind == "refused" else key_hash(key), headers or {}))
         if kind == "refused":
             self._wait_until_refused(True)
 
-    def end_outage(self) -> None:
-        """Answer again."""
-        self._change(SetOutage(None))
-        self._wait_until_refused(False)
+    def end_outage(self, *, key: str = "") -> None:
+        """Answer again: to this key, or for an outage that all had, to all."""
+        self._change(SetOutage(None, key_hash(key)))
+        if not key:
+            self._wait_until_refused(False)
 
     def recover(self) -> None:
         """Have no limits, no refused keys, no delays and no outage any more, and forget what was used."""

@@ -105,6 +105,7 @@ class ProviderSimulation:
         if limits is not None:
             self._conditions.change(SetLimits("", limits))
         self._queue: deque[Script] = deque()
+        self._tries: dict[bytes, int] = {}
         self._log = RequestLog()
 
     def arrived(self, request: Request, connection: int, now: float) -> LogEntry:
@@ -133,21 +134,24 @@ class ProviderSimulation:
             entry.body = msgspec.json.decode(request.body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return wire_format.refused(400, f"We could not parse the JSON body of your request. ({error})")
-        return self._answer(wire_format, entry.body, request.headers, wall_time)
+        return self._answer(wire_format, entry, request.headers, wall_time)
 
-    def _answer(self, wire_format: SimulatedFormat, body: Any, headers: dict[str, str], wall_time: int) -> Reply:
+    def _answer(self, wire_format: SimulatedFormat, entry: LogEntry, headers: dict[str, str], wall_time: int) -> Reply:
         try:
-            simulated, body = _simulated(body)
+            simulated, body = _simulated(entry.body)
         except msgspec.ValidationError as error:
             return wire_format.refused(400, f"simulate: {error}", "simulate", "invalid_script")
         if (refusal := wire_format.refused_body(body, headers)) is not None:
             return refusal
-        script = self._conditions.outage_script() or simulated or continuation.script_of(body) or self._next_script()
+        outage = None if self._conditions.are_usual else self._conditions.outage_script(entry.key)
+        script = outage or simulated or continuation.script_of(body) or self._next_script()
+        if script.failures:
+            script = self._tried(script)
         return wire_format.reply(body, script, f"chatcmpl-{uuid.uuid4().hex[:29]}", wall_time)
 
     def _reply_under_conditions(self, request: Request, entry: LogEntry, reply: Reply, wall_time: int) -> Reply:
         conditions = self._conditions
-        if conditions.is_reset:
+        if conditions.resets(entry.key):
             return reset()
         wire_format = _wire_format_of(request)
         if wire_format is None:
@@ -156,7 +160,7 @@ class ProviderSimulation:
             return wire_format.refused_key(_A_WRONG_KEY) or reply
         if reply.usage is None:  # an error
             return reply
-        if (delay := conditions.delay()) > 0:
+        if (delay := conditions.delay(entry.key)) > 0:
             reply = msgspec.structs.replace(reply, first_token_delay=reply.first_token_delay + delay)
         return self._limited(request, entry, reply, wall_time) if conditions.limits else reply
 
@@ -178,6 +182,12 @@ class ProviderSimulation:
             return self._script
         return msgspec.structs.replace(self._queue.popleft(), calls_again=True)
 
+    def _tried(self, script: Script) -> Script:
+        """Return the answer to the next request with a script that has failures before it."""
+        known = msgspec.json.encode(script)
+        count = self._tries[known] = self._tries.get(known, 0) + 1
+        return script if count > len(script.failures) else script.failures[count - 1]
+
     def control(self, request: Request, connections: ServedConnections) -> Reply:
         """Carry out a control request."""
         match request.method, request.path.removeprefix(CONTROL_PREFIX):
@@ -192,6 +202,7 @@ class ProviderSimulation:
             case "POST", "clear":
                 self._log.clear()
                 self._queue.clear()
+                self._tries.clear()
                 return json_reply(None)
             case "POST", "conditions":
                 return self._change(request.body, connections)
@@ -207,7 +218,7 @@ class ProviderSimulation:
             self._conditions.change(_decode_change(body))
         except msgspec.DecodeError as error:
             return openai_chat.refused(400, str(error))
-        connections.accept(self._conditions.outage.kind != "refused")
+        connections.accept(self._conditions.accepts)
         return json_reply(None)
 
     def _enqueue(self, body: bytes) -> Reply:

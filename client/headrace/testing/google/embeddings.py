@@ -46,7 +46,7 @@ class EmbeddingEndpoint(google.Endpoint):
 
     def reply(self, body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:
         """Return the reply to a valid request, as the script says."""
-        if script.silent or script.html or script.status != 200:  # noqa: PLR2004
+        if script.silent or script.reset or script.html or script.status != 200:  # noqa: PLR2004
             return super().reply(body, script, completion_id, created)
         vectors = [
             vector_of(_text_of(request), request.get("outputDimensionality") or _DIMENSIONS)

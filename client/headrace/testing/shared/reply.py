@@ -93,9 +93,11 @@ def web_page(script: Script) -> Reply:
 
 
 def reply_without_answer(script: Script, error: dict[str, Any]) -> Reply | None:
-    """Return the reply of a script without an answer: silence, ``error`` or a web page; None if it has an answer."""
+    """Return the reply of a script without an answer: silence, a reset, ``error`` or a web page; None if it has an answer."""
     if script.silent:
         return silence()
+    if script.reset:
+        return reset()
     if script.status != 200:  # noqa: PLR2004
         return json_reply(error, script.status, script.headers, close_after=script.close_after_response)
     return web_page(script) if script.html else None

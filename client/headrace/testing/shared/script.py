@@ -61,7 +61,10 @@ class Script(
     sent as fast as the client reads.
 
     Instead of an answer: a ``status`` other than 200 sends an error (``error_message`` and ``error_code``, or a whole
-    ``error_body``) with ``headers``. ``silent`` never answers. ``html`` sends a web page.
+    ``error_body``) with ``headers``. ``silent`` never answers. ``reset`` resets the connection. ``html`` sends a web page.
+    ``failures`` are for requests that are tried again: the first request with this script is answered by the first of
+    them, the next by the next, and then the script itself is. What makes it a script of one run's own, such as a text,
+    belongs in the script itself.
 
     Early ends, after a number of chunks: ``stall_after`` sends nothing more and keeps the connection open.
     ``cut_after`` closes the connection within the body. ``end_after`` ends the body without a finish reason.
@@ -99,7 +102,9 @@ class Script(
     error_code: str | None = None
     error_message: str | None = None
     silent: bool = False
+    reset: bool = False
     html: bool = False
+    failures: list[Script] = msgspec.field(default_factory=list)
 
     stall_after: Count | None = None
     cut_after: Count | None = None
