@@ -78,7 +78,7 @@ def setting_cells(table: type[msgspec.Struct]) -> dict[str, list[str]]:
             _kind(hints[field.name]),
             next((unit for meta in _metas(hints[field.name]) if (unit := (meta.extra or {}).get("unit"))), NOTHING),
             _default(field),
-            next((_bound(meta) for meta in _metas(hints[field.name]) if meta.ge is not None), NOTHING),
+            next((_bound(meta) for meta in _metas(hints[field.name]) if meta.le is not None), NOTHING),
         ]
         for field in msgspec.structs.fields(table)
     }
@@ -118,6 +118,8 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
 
 
 def _bound(meta: msgspec.Meta) -> str:
+    if meta.gt is not None:
+        return f"above {_figure(meta.gt)} to {_figure(meta.le or 0)}"
     return f"{_figure(meta.ge or 0)} to {_figure(meta.le or 0)}"
 
 

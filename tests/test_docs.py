@@ -27,6 +27,7 @@ from headrace import (
 )
 from headrace.cli.shared.exit_codes import ExitCode
 from headrace.pricing.prices import Price
+from headrace.settings.limit_settings import BudgetConfig, KeyConfig, LimitConfig, ModelConfig, SpendingConfig
 from headrace.settings.provider_table import BASE_URL_ENV, BUILT_IN, MODEL_PREFIXES
 from headrace.settings.settings import EngineConfig, ProviderConfig, SinkConfig, SpansConfig
 from headrace.wire.messages import FromBroker, FromCollector, FromWorker, ToBroker, ToCollector, ToWorker
@@ -145,6 +146,11 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "spans": SpansConfig,
     "sinks.NAME": SinkConfig,
     "providers.NAME": ProviderConfig,
+    "limits.NAME": LimitConfig,
+    "models.MODEL": ModelConfig,
+    "keys.NAME": KeyConfig,
+    "spending.LABEL": SpendingConfig,
+    "budget": BudgetConfig,
     "prices.MODEL": Price,
 }
 CONFIGURATION = "docs/reference/configuration.md"

@@ -25,7 +25,7 @@ from headrace.process.lifecycle import (
 from headrace.process.logs import log_to_stderr, logged, report_start_failure
 from headrace.process.masked_output import mask_output, masking
 from headrace.process.standard_streams import guarded
-from headrace.settings.known_secrets import provider_secrets, proxy_secrets, sink_secrets
+from headrace.settings.known_secrets import budget_secrets, provider_secrets, proxy_secrets, sink_secrets
 from headrace.settings.settings import Settings, checked_figure, load_settings, with_file_name
 from headrace_engine.process_exit import EngineExitCode
 
@@ -61,6 +61,7 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         settings = load_settings(os.environ)
         secrets = [*provider_secrets(settings, os.environ), *sink_secrets(settings, os.environ)]
+        secrets += budget_secrets(settings)
         mask_output(masking([*secrets, *proxy_secrets(os.environ)]))
         _check_figures(arguments)
         if arguments.role == "collector":

@@ -87,6 +87,59 @@ def test_each_value_is_shown_with_where_it_came_from(
     assert config("show").out.count("\n") > len(shown)
 
 
+LIMITS = """
+[limits."openai/gpt-4o*"]
+requests_per_minute = 60
+[models."openai/gpt-4o"]
+fallbacks = ["claude-opus-4-1"]
+[keys.openai]
+env = ["OPENAI_KEY_1", "OPENAI_KEY_2"]
+[spending.daily]
+max_cost = 5
+user_id = "*"
+[budget]
+url = "redis://:pass-w0rd@redis.example:6379/1"
+"""
+
+
+def test_limits_keys_and_spending_are_shown_without_secrets(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "home/.config/headrace/headrace.toml"
+    own.write_text(LIMITS)
+    monkeypatch.setenv("OPENAI_KEY_1", "sk-never-shown")
+    done = config("show", "--json")
+    shown = {setting: value for setting, (value, source) in entries(done).items() if source == str(own)}
+
+    assert (done.code, done.err) == (0, "")
+    assert shown == {
+        'limits."openai/gpt-4o*".requests_per_minute': 60,
+        'models."openai/gpt-4o".fallbacks': ["claude-opus-4-1"],
+        "keys.openai.env": "OPENAI_KEY_1 (set), OPENAI_KEY_2 (not set)",
+        "spending.daily.max_cost": 5.0,
+        "spending.daily.user_id": "*",
+        "budget.url": "redis://…@redis.example:6379/1",
+    }
+    assert "never-shown" not in done.out
+    assert "pass-w0rd" not in done.out
+
+
+def test_tables_about_a_provider_that_does_not_exist_are_shown_as_refused(config: Config, tmp_path: Path) -> None:
+    own = tmp_path / "home/.config/headrace/headrace.toml"
+    own.write_text("[limits.opnai]\nmax_concurrency = 5\n")
+    done = config("show", "--json")
+
+    assert done.code == 2
+    assert json.loads(done.out)["refused"] == [
+        {
+            "source": str(own),
+            "setting": "limits.opnai",
+            "reason": "is about a provider that does not exist; did you mean openai?",
+            "hint": "",
+        }
+    ]
+
+
 def test_refused_settings_are_shown_with_advice_and_other_commands_end_with_the_error(
     config: Config, capfd: pytest.CaptureFixture[str]
 ) -> None:

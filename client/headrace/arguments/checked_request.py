@@ -19,6 +19,7 @@ from headrace.arguments.run_arguments import EmbeddingArguments, Priority, RunAr
 from headrace.arguments.unknown_arguments import advice_on
 from headrace.errors import InvalidRequestError
 from headrace.settings.http_values import key_problem
+from headrace.settings.named_models import named_model
 from headrace.settings.provider_table import MODEL_PREFIXES
 from headrace.wire.messages import AbortMode
 from headrace.wire.run_request import RunRequest
@@ -217,12 +218,9 @@ def _provider_of(
             known = ", ".join(sorted(providers))
             raise InvalidRequestError(f"{shown(provider)} is not configured; there are: {known}", "provider")
         return provider, model
-    head, slash, rest = model.partition("/")
-    if slash and rest and head in providers:
-        return head, rest
-    for prefix, name in MODEL_PREFIXES:
-        if model.startswith(prefix) and name in providers:
-            return name, model
+    if (named := named_model(model, providers)) is not None:
+        return named
+    head, slash, _ = model.partition("/")
     known = ", ".join(sorted(providers))
     wrong = f"; there is no provider {shown(head)}" if slash else ""
     prefixes = ", ".join(f"{prefix}… ({name})" for prefix, name in MODEL_PREFIXES if name in providers)

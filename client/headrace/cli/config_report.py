@@ -15,6 +15,7 @@ from headrace.errors import ConfigurationError
 from headrace.pricing.price_file import read_prices
 from headrace.settings.found_file_rules import key_variables, refused_settings, without_refused
 from headrace.settings.http_values import base_url_problem
+from headrace.settings.limit_settings import LimitConfig
 from headrace.settings.log_variables import FORMAT_VARIABLE, LEVEL_VARIABLE, check_log_format, check_log_level
 from headrace.settings.provider_table import BASE_URL_ENV
 from headrace.settings.settings import (
@@ -23,6 +24,7 @@ from headrace.settings.settings import (
     Settings,
     SinkConfig,
     check_file,
+    joint_problems,
     merged,
     remedy_for,
     trusted_settings,
@@ -135,6 +137,9 @@ class _Reading:
         self.files.append(SearchedFile(file.path, state))
         self.tables = merged(self.tables, file)
         self.sources |= {(name, key): file.path for name, table in file.table.items() for key in table}
+        for problem in joint_problems(msgspec.convert(self.tables, Settings)):
+            refusal = ReportedRefusal(self.sources[problem.entry], dotted(problem.path), problem.reason)
+            self.refused += [refusal] if refusal not in self.refused else []
 
     def source(self, table: str, name: str, key: str) -> str:
         """Return the source of a key in a named table."""
@@ -151,12 +156,14 @@ def _of_environment(environ: Mapping[str, str]) -> Iterator[ShownSetting]:
 
 
 def _figures(files: Settings, reading: _Reading, environ: Mapping[str, str]) -> Iterator[ShownSetting]:
-    for name in ("engine", "spans"):
+    for name in ("engine", "spans", "budget"):
         table = getattr(files, name)
         for key in table.__struct_fields__:
             value, source = getattr(table, key), reading.sources.get((name, key), DEFAULT)
             if (name, key) == ("spans", "directory"):
                 value, source = _data_directory(files, source, environ)
+            elif (name, key) == ("budget", "url"):
+                value = without_password(value)
             yield ShownSetting(setting=f"{name}.{key}", value=value, source=source)
 
 
@@ -184,16 +191,26 @@ def _of_lists(files: Settings, reading: _Reading, environ: Mapping[str, str]) ->
     for name, sink in settings.sinks.items():
         is_environments = name == OTLP and OTLP not in files.sinks
         yield from _of_sink(name, sink, None if is_environments else reading, environ)
-    for name, price in settings.prices.items():
-        for key in price.__struct_fields__:
-            if (value := getattr(price, key)) is not None:
-                source = reading.source("prices", name, key)
-                yield ShownSetting(setting=dotted(("prices", name, key)), value=value, source=source)
+    for table in ("limits", "models", "keys", "spending", "prices"):
+        for name, entry in getattr(settings, table).items():
+            yield from _of_entry((table, name), entry, reading, environ)
     yield from _unused_formats()
     shipped = read_prices()
     yield ShownSetting(
         setting="prices", value=f"{len(shipped['models'])} models as of {shipped['as_of']}", source=BUILT_IN
     )
+
+
+def _of_entry(
+    path: tuple[str, str], entry: msgspec.Struct, reading: _Reading, environ: Mapping[str, str]
+) -> Iterator[ShownSetting]:
+    for key in entry.__struct_fields__:
+        source, value = reading.source(*path, key), getattr(entry, key)
+        if value is None or (value in ("", []) and source == DEFAULT):
+            continue
+        if path[0] == "keys" and key == "env":
+            value = ", ".join(_shown_variable(each, environ) for each in value)
+        yield ShownSetting(setting=dotted((*path, key)), value=value, source=source)
 
 
 def _of_provider(
@@ -209,7 +226,7 @@ def _of_provider(
     if variables := key_variables(provider.api_key_env):
         keys = ", ".join(_shown_variable(each, environ) for each in variables)
         yield ShownSetting(setting=dotted((*path, "api_key_env")), value=keys, source=source)
-    for key in ("requests_per_minute", "tokens_per_minute", "max_concurrency"):
+    for key in LimitConfig.__struct_fields__:
         if (value := getattr(provider, key)) is not None:
             yield ShownSetting(setting=dotted((*path, key)), value=value, source=source)
 

@@ -89,6 +89,13 @@ class PriceTable:
             return None
         return None if price is None else _cost(price, usage)
 
+    def has(self, provider: str, model: str) -> bool:
+        """Return whether a model has a price; true also if the file of prices cannot be read now."""
+        try:
+            return self._price(provider, model, 0) is not None
+        except OSError:
+            return True
+
     def _price(self, provider: str, model: str, input_tokens: int) -> Price | _ListedPrice | None:
         listed = _shipped().models
         for name in price_names(provider, model):

@@ -1,8 +1,10 @@
 """Decides which settings of the current directory's ``headrace.toml`` are refused: all but a list of harmless ones. Pure.
 
-A cloned repository may bring a ``headrace.toml``. Such a *found* file may define new providers, set prices of their models, and set
-the timeouts of runs. It may send a key to a new provider only if the user has allowed that key for that address. Every other setting
-is refused. A setting that is added to Headrace later is refused too, until its name is written here.
+A cloned repository may bring a ``headrace.toml``. Such a *found* file may define new providers, set prices and limits of their models,
+and set the timeouts of runs. For the models of its own providers it may also say what is done for failures, as long as all fallbacks
+are models of its own providers: a fallback sends the user's prompts to another address, or spends with another key. It may send a key
+to a new provider only if the user has allowed that key for that address. Every other setting is refused. A setting that is added to
+Headrace later is refused too, until its name is written here.
 """
 
 from __future__ import annotations
@@ -27,15 +29,31 @@ _SHORTEST_CLOCK = 1.0
 _LONGEST_CLOCK = 3600.0
 """Seconds. A shorter timeout would end every run at once, a longer one would let a run hang for hours. Both would affect all providers."""
 _CLOCK_TAKES = "is not between 1 second and 1 hour: it would stop your runs, or let them hang"
-_OF_PROVIDERS = frozenset(
-    {"api", "base_url", "api_key_env", "requests_per_minute", "tokens_per_minute", "max_concurrency"}
+_OF_LIMITS = frozenset(
+    {
+        "requests_per_minute",
+        "tokens_per_minute",
+        "input_tokens_per_minute",
+        "output_tokens_per_minute",
+        "max_concurrency",
+    }
 )
+_OF_PROVIDERS = frozenset({"api", "base_url", "api_key_env"}) | _OF_LIMITS
+_OF_MODELS = frozenset({"fallbacks", "max_retries", "hedge", "hedge_after_ms"})
+_MOST_RETRIES = 5
+"""A found file may ask for no more: its provider is one that the user has not chosen."""
 _OF_PRICES = frozenset({"input", "output", "cached_input", "cache_write"})
 _EFFECTS = {
     "sinks": "would decide where your runs are sent on to",
     "spans": "would decide what is kept of your runs, where, and for how long",
     "engine": "would decide how much of this machine the engine may use",
+    "limits": "would hold up the runs of a provider that exists without this file",
+    "models": "would decide what is done with the runs of a provider that exists without this file",
+    "keys": "would decide which keys are sent to a provider that exists without this file",
+    "spending": "would decide how much your runs may cost",
+    "budget": "would decide who else counts your runs",
 }
+_EFFECT_OF_RETRIES = "would decide how often your runs are sent again"
 _VENDORS = tuple({variable.partition("_")[0] for _, _, variables in BUILT_IN.values() for variable in variables})
 """Names of vendors. A variable is taken to hold a vendor's key if one of its words begins with such a name: OPENAI_ADMIN_KEY."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -121,10 +139,23 @@ def refused_settings(found: Mapping[str, Any], trusted: TrustedSettings) -> Iter
             case "prices":
                 yield from _of_prices(table, found.get("providers", {}), trusted)
             case "engine":
-                yield from (RefusedSetting((name, key), _EFFECTS[name]) for key in table if key not in CLOCKS)
+                yield from (
+                    RefusedSetting((name, key), _EFFECT_OF_RETRIES if key == "max_retries" else _EFFECTS[name])
+                    for key in table
+                    if key not in CLOCKS
+                )
                 yield from (
                     RefusedSetting((name, key), _CLOCK_TAKES) for key in table if _is_odd_clock(key, table[key])
                 )
+            case "limits" | "models" | "keys":
+                own = found.get("providers", {}).keys() - trusted.providers.keys()
+                for key, settings in table.items():
+                    if key.partition("/")[0] not in own or not isinstance(settings, dict):
+                        yield RefusedSetting((name, key), _EFFECTS[name])
+                    elif name == "keys":
+                        yield from _of_keys(key, settings, found["providers"][key], trusted)
+                    else:
+                        yield from _of_own_models((name, key), settings, own)
             case _:
                 yield from (
                     RefusedSetting((name, key), _EFFECTS.get(name, "may be set only in your own settings file"))
@@ -176,26 +207,64 @@ def _of_provider(name: str, table: Mapping[str, Any], trusted: TrustedSettings) 
     if len(base_url) > _LONGEST_ADDRESS or any(len(variable) > _LONGEST_VARIABLE for variable in variables):
         yield RefusedSetting(path, "has an address or a variable that is too long to show before you allow it")
         return
-    if len(variables) > _MOST_VARIABLES:
-        yield RefusedSetting(
-            (*path, "api_key_env"),
-            f"names more than {_MOST_VARIABLES} variables, which are too many to show before you allow them",
-        )
-        return
     if not _WITHOUT_KEY.fullmatch(base_url):
         reason = "has what may be a key in it; name a variable that holds the key in api_key_env"
         yield RefusedSetting((*path, "base_url"), reason)
         return
+    yield from _of_variables((*path, "api_key_env"), name, base_url, variables, trusted)
+
+
+def _of_variables(
+    path: tuple[str, ...], name: str, base_url: str, variables: tuple[str, ...], trusted: TrustedSettings
+) -> Iterator[RefusedSetting]:
+    """Yield why the values of variables may not be sent to the address of a provider of the file's own."""
+    if len(variables) > _MOST_VARIABLES:
+        yield RefusedSetting(
+            path, f"names more than {_MOST_VARIABLES} variables, which are too many to show before you allow them"
+        )
+        return
     keys = _Keys(trusted)
     if secret := next((one for one in variables if not keys.may_go(one, base_url.rstrip("/"))), None):
         reason = f"would send the key in {_shown(secret)} to an address of the file's own"
-        yield RefusedSetting((*path, "api_key_env"), reason)
+        yield RefusedSetting(path, reason)
         return
     needed = tuple(AllowedKey(trusted.directory, name, base_url, variable) for variable in variables)
     if unknown := tuple(key for key in needed if not trusted.is_allowed(key)):
         values = "the value of" if len(unknown) == 1 else "the values of"
         named = " and ".join(_shown(key.variable) for key in unknown)
-        yield RefusedSetting((*path, "api_key_env"), f"would send {values} {named} to {base_url}", unknown)
+        yield RefusedSetting(path, f"would send {values} {named} to {base_url}", unknown)
+
+
+def _of_keys(
+    name: str, table: Mapping[str, Any], provider: Mapping[str, Any], trusted: TrustedSettings
+) -> Iterator[RefusedSetting]:
+    """Yield why a table of keys may not be used for a provider of the file's own."""
+    path = ("keys", name)
+    if table.get("file"):
+        yield RefusedSetting((*path, "file"), "would send the lines of a file to an address of the file's own")
+        return
+    yield from (
+        RefusedSetting((*path, key), "may be set only in your own settings file") for key in table if key != "env"
+    )
+    variables, base_url = tuple(table.get("env", ())), provider["base_url"]
+    if any(len(variable) > _LONGEST_VARIABLE for variable in variables):
+        yield RefusedSetting((*path, "env"), "has a variable that is too long to show before you allow it")
+        return
+    yield from _of_variables((*path, "env"), name, base_url, variables, trusted)
+
+
+def _of_own_models(path: tuple[str, str], table: Mapping[str, Any], own: Collection[str]) -> Iterator[RefusedSetting]:
+    """Yield what a table about models of the file's own providers may not have."""
+    known = _OF_LIMITS if path[0] == "limits" else _OF_MODELS
+    yield from (
+        RefusedSetting((*path, key), "may be set only in your own settings file") for key in table if key not in known
+    )
+    if path[0] == "models":
+        if any(name.partition("/")[0] not in own for name in table.get("fallbacks", ())):
+            reason = "would send your prompts to a provider that exists without this file, and spend with your key"
+            yield RefusedSetting((*path, "fallbacks"), reason)
+        if table.get("max_retries", 0) > _MOST_RETRIES:
+            yield RefusedSetting((*path, "max_retries"), f"is more than {_MOST_RETRIES}")
 
 
 def _shown(variable: str) -> str:

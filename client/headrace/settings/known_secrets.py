@@ -40,6 +40,7 @@ _QUERY = re.compile(r"[?&#;]([^=?&#;]{1,100})=([^&#;]*)")
 def provider_secrets(settings: Settings, environ: Mapping[str, str]) -> list[str]:
     """Return the keys of the providers of ``settings``, from the environment, and the secrets in the providers' addresses."""
     variables = [name for config in settings.providers.values() for name in key_variables(config.api_key_env)]
+    variables += [name for keys in settings.keys.values() for name in keys.env]
     addresses = [config.base_url for config in settings.providers.values()]
     addresses += [environ.get(variable, "") for variable in BASE_URL_ENV.values()]
     return _unique([*_real(environ.get(name, "") for name in variables), *_of_addresses(addresses)])
@@ -52,6 +53,11 @@ def sink_secrets(settings: Settings, environ: Mapping[str, str]) -> list[str]:
         found += header_secrets(sink.headers)
         found += _real([environ.get(sink.api_key_env, "")] if sink.api_key_env else [])
     return _unique([*found, *_of_addresses(sink.url for sink in settings.sinks.values())])
+
+
+def budget_secrets(settings: Settings) -> list[str]:
+    """Return the secrets in the address of the store that counts for several engines."""
+    return _unique(_of_addresses([settings.budget.url]))
 
 
 def header_secrets(headers: Mapping[str, str]) -> list[str]:

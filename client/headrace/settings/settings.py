@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from headrace.errors import ConfigurationError
 from headrace.pricing.price_file import read_prices
-from headrace.pricing.prices import OwnPrice, Price
+from headrace.pricing.prices import OwnPrice, Price, PriceTable
 from headrace.settings.allowed_files import read_allowed_keys
 from headrace.settings.found_file_rules import (
     AllowedKey,
@@ -29,6 +29,7 @@ from headrace.settings.found_file_rules import (
     refused_settings,
 )
 from headrace.settings.http_values import base_url_problem, header_problem, url_problem
+from headrace.settings.limit_checks import SettingProblem, problems_between, problems_within
 from headrace.settings.limit_settings import (
     BudgetConfig,
     KeyConfig,
@@ -40,6 +41,18 @@ from headrace.settings.limit_settings import (
 from headrace.settings.log_variables import check_log_format, check_log_level
 from headrace.settings.otel_environment import OtelExport, UnsupportedExport, read_otel_environment
 from headrace.settings.provider_table import BASE_URL_ENV, BUILT_IN
+from headrace.settings.setting_types import (
+    MIB,
+    PIB,
+    Address,
+    Bytes,
+    Header,
+    ProviderName,
+    Timeout,
+    TimeoutOrNever,
+    Variable,
+    VariableOrNone,
+)
 from headrace.settings.table_check import figure_problem, first_problem
 from headrace.settings.toml_file import VARIABLE, SettingsFile, settings_files, user_file
 from headrace.settings.wire_format_names import BUILT_IN_FORMATS, FORMAT_NAME, OPENAI_BY_MODEL
@@ -54,35 +67,11 @@ OTLP = "otlp"
 MAX_PATH = 90
 """Bytes of a directory's path. A Unix socket path has at most 107 bytes, and needs the rest for the socket's name."""
 
-_YEAR = 366 * 86400
-_MIB = 1024 * 1024
-_PIB = 1024**5
-
-Timeout = Annotated[float, Meta(ge=0.001, le=_YEAR, extra={"unit": "seconds"})]
-TimeoutOrNever = Annotated[float, Meta(ge=0, le=_YEAR, extra={"unit": "seconds"})]
-Bytes = Annotated[int, Meta(ge=0, le=_PIB, extra={"unit": "bytes"})]
-Address = Annotated[str, Meta(extra={"hidden": True})]
-"""It may hold a password."""
-Header = Annotated[str, Meta(extra={"hidden": True})]
-_VARIABLE_TAKES = (
-    "the name of an environment variable (letters, digits and _): the key itself does not belong in the file"
-)
-# Not Meta(pattern=…): when msgspec 0.22 frees a union of a str with a pattern and a list, it frees the pattern too, which
-# corrupts memory.
-Variable = Annotated[str, Meta(extra={"form": r"[A-Za-z_][A-Za-z0-9_]*", "takes": _VARIABLE_TAKES, "hidden": True})]
-VariableOrNone = Annotated[
-    str, Meta(extra={"form": r"([A-Za-z_][A-Za-z0-9_]*)?", "takes": _VARIABLE_TAKES, "hidden": True})
-]
-ProviderName = Annotated[
-    str,
-    Meta(
-        extra={"name": r"[^\s/\x00-\x1f\x7f-\x9f]+", "takes": "a name without blanks and without /, as in NAME/model"}
-    ),
-]
-
-
 _FORMATS = (*BUILT_IN_FORMATS, OPENAI_BY_MODEL)
 _OTHER_FORMATS = "the name of an installed wire format, as in ollama-chat"
+
+
+NO_KEYS = KeyConfig()
 
 
 class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -90,8 +79,8 @@ class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     ``api`` is the wire format: one that ships with Headrace, one of an installed plug-in, or ``openai``, which takes OpenAI's Chat
     Completions or Responses by the model. ``base_url`` is what the official SDK of the format takes: with the version at its end for OpenAI, the host alone for Anthropic and Google. ``api_key_env`` names the environment
-    variables that may hold the key; the first variable that is set counts. Without ``api_key_env`` no key is sent. The limits are read
-    but not enforced yet; a warning says so.
+    variables that may hold the key; the first variable that is set counts. Without ``api_key_env`` no key is sent. The limits
+    are for all models of the provider together; ``[limits.NAME]`` may have them too.
     """
 
     api: Annotated[str, Meta(extra={"one_of": _FORMATS, "others": FORMAT_NAME, "others_are": _OTHER_FORMATS})]
@@ -99,6 +88,8 @@ class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     api_key_env: Variable | list[Variable] | None = None
     requests_per_minute: Limit | None = None
     tokens_per_minute: Limit | None = None
+    input_tokens_per_minute: Limit | None = None
+    output_tokens_per_minute: Limit | None = None
     max_concurrency: Limit | None = None
 
     def __repr__(self) -> str:
@@ -151,10 +142,10 @@ class SpansConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     redact: Annotated[str, Meta(extra={"form": r"(\w+(\.\w+)*:\w+(\.\w+)*)?", "takes": '"module:function"'})] = ""
     """``module:function``. It gets the content of each span before the span is written anywhere."""
     retention_days: Annotated[float, Meta(ge=0, le=36_525, extra={"unit": "days"})] = 30.0
-    max_file_bytes: Annotated[int, Meta(ge=100_000, le=_PIB, extra={"unit": "bytes"})] = 1024 * _MIB
-    memory_bytes: Bytes = 64 * _MIB
+    max_file_bytes: Annotated[int, Meta(ge=100_000, le=PIB, extra={"unit": "bytes"})] = 1024 * MIB
+    memory_bytes: Bytes = 64 * MIB
     """Bytes of spans that a worker keeps in memory until the collector has taken them."""
-    spool_bytes: Bytes = 256 * _MIB
+    spool_bytes: Bytes = 256 * MIB
     """Bytes of such spans on disk. Beyond it the oldest spans are dropped and counted."""
 
 
@@ -239,13 +230,24 @@ def load_files(environ: Mapping[str, str]) -> Settings:
             raise ConfigurationError(f"{file.path}: {refused}. {remedy_for(file, refused, environ)}")
         found_prices.update(file.table.get("prices", ()) if file.is_found else ())
         own = merged(own, file)
+        # After each file: a found file may not bring a provider that a table of the user's own file is waiting for.
+        if (problem := next(joint_problems(msgspec.convert(own, Settings)), None)) is not None:
+            raise ConfigurationError(f"{place_of(problem, files)}: {problem}")
     settings = msgspec.convert(own, Settings)
     if found_prices:
         settings = msgspec.structs.replace(settings, prices=_with_own(settings.prices, found_prices))
-    for name, provider in settings.providers.items():
-        if provider.requests_per_minute or provider.tokens_per_minute or provider.max_concurrency:
-            logger.warning("provider limits are not enforced by this version", extra={"provider": name})
     return settings
+
+
+def joint_problems(settings: Settings) -> Iterator[SettingProblem]:
+    """Yield what is wrong with tables that are about other tables, such as limits of a provider that does not exist."""
+    return problems_between(settings, {**dict.fromkeys(BUILT_IN), **settings.providers}, PriceTable(settings.prices))
+
+
+def place_of(problem: SettingProblem, files: Iterable[SettingsFile]) -> str:
+    """Return the file that has the table of a problem: the most important of those that have it."""
+    table, name = problem.entry
+    return next(file.path for file in reversed([*files]) if name in file.table.get(table, {}))
 
 
 def _with_own(prices: Mapping[str, Price], found: Collection[str]) -> dict[str, Price]:
@@ -322,9 +324,14 @@ def check_file(file: SettingsFile) -> None:
     problem = first_problem(file.table, Settings)
     if problem is None:
         settings = msgspec.convert(file.table, Settings)
-        problem = _provider_problem(settings.providers) or _sink_problem(settings.sinks)
+        problem = _provider_problem(settings.providers) or _sink_problem(settings.sinks) or _limit_problem(settings)
     if problem is not None:
         raise ConfigurationError(f"{file.path}: {problem}")
+
+
+def _limit_problem(settings: Settings) -> str | None:
+    found = next(problems_within(settings), None)
+    return None if found is None else str(found)
 
 
 def _provider_problem(providers: Mapping[str, ProviderConfig]) -> str | None:
@@ -363,7 +370,7 @@ def trusted_settings(file: SettingsFile, own: Mapping[str, Any], environ: Mappin
     return TrustedSettings(
         directory=os.path.realpath(os.path.dirname(file.path)),
         providers={
-            name: TrustedProvider(one.base_url, key_variables(one.api_key_env))
+            name: TrustedProvider(one.base_url, (*key_variables(one.api_key_env), *before.keys.get(name, NO_KEYS).env))
             for name, one in before.providers.items()
         },
         other_keys=[sink.api_key_env for sink in before.sinks.values() if sink.api_key_env],
@@ -386,7 +393,7 @@ def remedy_for(file: SettingsFile, refused: RefusedSetting, environ: Mapping[str
 
 
 def merged(below: Mapping[str, Any], file: SettingsFile) -> dict[str, Any]:
-    """Return the tables of two files as one. ``file`` goes before: by key in [engine] and [spans], by name in the other tables."""
+    """Return the tables of two files as one. ``file`` goes before: by key in [engine], [spans] and [budget], by name in the other tables."""
     above = _anchored(file)
     return {name: {**below.get(name, {}), **above.get(name, {})} for name in {**below, **above}}
 
@@ -402,6 +409,8 @@ def _anchored(file: SettingsFile) -> dict[str, Any]:
     tables = {**file.table}
     if "spans" in tables:
         tables["spans"] = anchored(tables["spans"], "directory")
+    if "keys" in tables:
+        tables["keys"] = {name: anchored(keys, "file") for name, keys in tables["keys"].items()}
     if "sinks" in tables:
         tables["sinks"] = {name: anchored(sink, "path") for name, sink in tables["sinks"].items()}
     return tables

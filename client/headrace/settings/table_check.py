@@ -55,7 +55,7 @@ def _misplaced(table: Mapping[str, object], info: inspect.StructType) -> str | N
     keys = {name: _keys(kind) for name, kind in tables.items() if isinstance(kind, inspect.StructType)}
     homes = {key: name for name, known in keys.items() for key in known}
     for name, value in table.items():
-        if name not in tables and name in homes:
+        if name not in tables and name in homes and not isinstance(value, dict):
             return f"{name} is not known outside a table; it belongs in [{homes[name]}]"
         for key in value if name in keys and isinstance(value, dict) else ():
             if key not in keys[name] and key in homes:

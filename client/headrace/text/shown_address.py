@@ -13,7 +13,9 @@ import re
 HIDDEN = "…"
 """The text in place of a hidden part."""
 
-_KNOWN_SCHEMES = frozenset({"http", "https", "socks4", "socks4a", "socks5", "socks5h", "ws", "wss", "grpc", "tcp"})
+_KNOWN_SCHEMES = frozenset(
+    {"http", "https", "socks4", "socks4a", "socks5", "socks5h", "ws", "wss", "grpc", "tcp", "redis", "rediss", "unix"}
+)
 """Any other word before ``://`` may be a part of a password."""
 _AUTHORITY_END = re.compile(r"[/?#\\]")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+(%[\w.~-]+)?\]|[\w.-]*)(:[0-9]{0,5})?")

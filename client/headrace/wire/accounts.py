@@ -6,13 +6,12 @@ nobody can find a key by its hash: a key has far more random digits than anybody
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from hashlib import blake2b
 
+from headrace.text.model_names import model_family as model_family  # noqa: PLC0414 - users of this module need both
+
 _BYTES = 8
-_SUFFIX = re.compile(r"(-latest|[-@](20\d\d-?[01]\d-?[0-3]\d|\d{4}))$")
-"""The end of a model's name that says which version it is: ``-2024-08-06``, ``-20241022``, ``@20240620``, ``-0613``."""
 
 
 @lru_cache(maxsize=4096)
@@ -32,9 +31,3 @@ def account_of(api_key: str | None, base_url: str | None) -> str:
     key = "" if api_key is None else short_hash(api_key) or "-"
     address = "" if base_url is None else short_hash(base_url.rstrip("/")) or "-"
     return f"{key}@{address}"
-
-
-@lru_cache(maxsize=4096)
-def model_family(model: str) -> str:
-    """Return the name of a model without its version: providers limit all versions of one model together."""
-    return _SUFFIX.sub("", model)

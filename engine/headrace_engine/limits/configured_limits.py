@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
-
 import msgspec
 
 from headrace.settings.limit_settings import LimitConfig
 from headrace.settings.settings import Settings
-from headrace.wire.accounts import model_family
+from headrace.text.model_names import fits
 
 _FIGURES = LimitConfig.__struct_fields__
 
@@ -21,14 +19,7 @@ class ConfiguredLimits:
         # By provider: patterns of models with their limits.
         self._of_models: dict[str, list[tuple[str, LimitConfig]]] = {}
         for name, provider in settings.providers.items():
-            self._add_provider(
-                name,
-                LimitConfig(
-                    requests_per_minute=provider.requests_per_minute,
-                    tokens_per_minute=provider.tokens_per_minute,
-                    max_concurrency=provider.max_concurrency,
-                ),
-            )
+            self._add_provider(name, LimitConfig(**{figure: getattr(provider, figure) for figure in _FIGURES}))
         for name, limits in settings.limits.items():
             provider_name, separator, model = name.partition("/")
             if separator:
@@ -48,7 +39,7 @@ class ConfiguredLimits:
         """Return the limits of a model family; ``None`` for none. Each family that a pattern fits has them for itself."""
         found: LimitConfig | None = None
         for pattern, limits in self._of_models.get(provider, ()):
-            if family in (pattern, model_family(pattern)) or fnmatchcase(family, pattern):
+            if fits(pattern, family):
                 found = lowest(found, limits)
         return found
 

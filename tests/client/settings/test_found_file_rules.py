@@ -313,6 +313,25 @@ REFUSED = {
     "the workers' age": "[engine]\nmax_worker_age = 0.001",
     "the workers' memory": "[engine]\nmax_worker_memory = 1",
     "what replaced workers have": "[engine]\nworker_drain_timeout = 0",
+    "more retries": "[engine]\nmax_retries = 100",
+    "limits of a provider that exists": "[limits.openai]\nmax_concurrency = 1",
+    "limits of a model that exists": '[limits."groq/large"]\nrequests_per_minute = 1',
+    "a fallback to the file's own provider": (
+        f'[providers.mine]\n{CHAT}[models."openai/gpt-4o"]\nfallbacks = ["mine/large"]'
+    ),
+    "a fallback with a key of the user's": f'[providers.mine]\n{CHAT}[models."mine/large"]\nfallbacks = ["gpt-4o"]',
+    "a fallback behind one of its own": (
+        f'[providers.mine]\n{CHAT}[models."mine/large"]\nfallbacks = ["mine/small", "openai/gpt-4o"]'
+    ),
+    "very many retries": f'[providers.mine]\n{CHAT}[models."mine/large"]\nmax_retries = 100',
+    "hedges of a model that exists": '[models."openai/gpt-4o"]\nhedge_after_ms = 1',
+    "keys of a provider that exists": '[keys.openai]\nenv = ["MINE_KEY"]',
+    "a vendor's key for its own provider": f'[providers.mine]\n{CHAT}[keys.mine]\nenv = ["OPENAI_API_KEY"]',
+    "a file of keys": f'[providers.mine]\n{CHAT}[keys.mine]\nfile = "~/.ssh/id_ed25519"',
+    "a file of keys beside it": f'[providers.mine]\n{CHAT}[keys.mine]\nenv = ["MINE_KEY"]\nfile = "keys"',
+    "spending": "[spending.mine]\nmax_cost = 1000",
+    "a store": '[budget]\nurl = "redis://elsewhere.example"',
+    "engines": "[budget]\nengines = 1",
     "a price that hides costs": "[prices.gpt-4o]\ninput = 0",
     "a price of a provider's model": '[prices."openai/gpt-4o"]\ninput = 0',
     "a price of a dated model": "[prices.gpt-4o-2024-08-06]\ninput = 0",
@@ -340,6 +359,65 @@ def test_all_other_settings_are_refused_in_a_found_file_and_taken_from_the_users
     own.write_text(REFUSED[what])
     Path("headrace.toml").unlink()
     load_settings(environ)
+
+
+OF_ITS_OWN = f"""
+[providers.mine]
+{CHAT}max_concurrency = 2
+[limits.mine]
+requests_per_minute = 60
+[limits."mine/large*"]
+tokens_per_minute = 1000
+[models."mine/large"]
+fallbacks = ["mine/small"]
+max_retries = 3
+hedge = "p95"
+"""
+
+
+def test_a_found_file_may_limit_and_retry_the_models_of_its_own_providers(environ: dict[str, str]) -> None:
+    Path("headrace.toml").write_text(OF_ITS_OWN)
+    settings = load_settings(environ)
+    assert settings.limits["mine"].requests_per_minute == 60
+    assert settings.models["mine/large"].fallbacks == ["mine/small"]
+
+
+KEYS_OF_MINE = f'[providers.mine]\n{CHAT}[keys.mine]\nenv = ["MINE_KEY", "MINE_KEY_2"]\n'
+
+
+def test_several_keys_of_a_found_provider_are_refused_until_each_of_them_is_allowed(environ: dict[str, str]) -> None:
+    said = refused(environ, KEYS_OF_MINE)
+    assert "keys.mine.env would send the values of MINE_KEY and MINE_KEY_2 to https://elsewhere.example/v1" in said
+    allow(environ, "mine", ELSEWHERE, "MINE_KEY", "MINE_KEY_2")
+    assert load_settings(environ).keys["mine"].env == ["MINE_KEY", "MINE_KEY_2"]
+    assert "You have not allowed that" in refused(environ, KEYS_OF_MINE.replace("elsewhere", "somewhere"))
+
+
+@pytest.mark.parametrize(
+    "waiting",
+    [
+        '[keys.mine]\nenv = ["MINE_KEY"]\n',
+        '[models."openai/gpt-4o"]\nfallbacks = ["mine/large"]\n',
+        '[spending.mine]\nmax_cost = 5\nprovider = "mine"\n',
+        "[limits.mine]\nmax_concurrency = 5\n",
+    ],
+)
+def test_a_found_file_cannot_bring_the_provider_that_a_table_of_the_users_is_about(
+    waiting: str, environ: dict[str, str], tmp_path: Path
+) -> None:
+    own = tmp_path / "home" / ".config" / "headrace" / "headrace.toml"
+    own.write_text(f"{OWN_FILE}{waiting}")
+    said = refused(environ, f"[providers.mine]\n{CHAT}")
+    assert said.startswith(f"{own}: ")
+    assert report(environ).refused
+
+
+def test_the_keys_of_a_table_of_the_users_are_the_users(environ: dict[str, str], tmp_path: Path) -> None:
+    own = tmp_path / "home" / ".config" / "headrace" / "headrace.toml"
+    own.write_text(f'{OWN_FILE}[keys.gateway]\nenv = ["SPARE"]\n')
+    mine = f'[providers.mine]\n{CHAT}api_key_env = "SPARE"\n'
+    allow(environ, "mine", ELSEWHERE, "SPARE")
+    assert "would send the key in SPARE to an address of the file's own" in refused(environ, mine)
 
 
 def test_each_setting_is_refused_in_a_found_file_unless_it_is_on_the_list() -> None:

@@ -23,7 +23,6 @@ from headrace.settings.settings import (
     check_file,
     checked_figure,
     directory_of,
-    load_settings,
     merged,
     with_built_in,
 )
@@ -176,16 +175,6 @@ def test_a_wrong_setting_is_named_with_its_file_and_its_table(tables: dict[str, 
 
     assert str(caught.value).startswith("/etc/headrace.toml: ")
     assert words in str(caught.value)
-
-
-def test_limits_that_are_not_enforced_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / "headrace.toml"
-    path.write_text('[providers.mine]\napi = "openai-chat"\nbase_url = "http://mine/v1"\nrequests_per_minute = 5\n')
-
-    settings = load_settings({"HEADRACE_CONFIG": str(path)})
-
-    assert settings.providers["mine"].requests_per_minute == 5
-    assert any("not enforced" in record.getMessage() for record in caplog.records)
 
 
 # What is shown.
