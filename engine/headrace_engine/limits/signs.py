@@ -23,6 +23,11 @@ def is_failure(release: Release) -> bool:
     return release.outcome in _FAILURES and not release.is_final and (is_refused(release) or is_unavailable(release))
 
 
+def is_rate_limited(release: Release) -> bool:
+    """Return whether the provider said that there were too many requests or tokens."""
+    return release.outcome == "rate_limit" or release.status_code == TOO_MANY_REQUESTS
+
+
 def is_refused(release: Release) -> bool:
     """Return whether the provider wants no more requests of the pool for some time.
 
@@ -30,7 +35,7 @@ def is_refused(release: Release) -> bool:
     """
     if release.is_final:
         return False
-    if release.outcome == "rate_limit" or release.status_code == TOO_MANY_REQUESTS:
+    if is_rate_limited(release):
         return True
     return release.status_code in _COME_BACK and (release.retry_after or 0.0) > 0.0
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
+import msgspec
+
 from headrace.wire.messages import TokenCounts
 
 DEFAULT_OUTPUT = 500
@@ -48,6 +50,12 @@ def counted_tokens(tokens: TokenCounts, wire_format: str) -> tuple[int, int]:
     if wire_format == "anthropic":
         return max(tokens.input_tokens - tokens.cached_input_tokens, 0), tokens.output_tokens
     return tokens.input_tokens, tokens.output_tokens
+
+
+class _State(msgspec.Struct, frozen=True):
+    outputs: list[int]
+    real: float
+    estimated: float
 
 
 class TokenEstimates:
@@ -98,3 +106,13 @@ class TokenEstimates:
     def to_state(self) -> dict[str, object]:
         """Return what was learned as plain objects."""
         return {"outputs": list(self._outputs), "real": self._real, "estimated": self._estimated}
+
+    @classmethod
+    def from_state(cls, state: object) -> TokenEstimates:
+        """Return what an earlier broker had learned. Raises ``msgspec.ValidationError`` if :meth:`to_state` did not make the state."""
+        told = msgspec.convert(state, _State)
+        estimates = cls()
+        for output in told.outputs[-_REMEMBERED:]:
+            estimates.learn(0, 0, output)
+        estimates._real, estimates._estimated = max(told.real, 0.0), max(told.estimated, 0.0)
+        return estimates

@@ -1,0 +1,388 @@
+"""One pool: the runs of one key and one model family, and all the limits that stand before them. Pure.
+
+A run needs room in its pool and in its account: the limits of the settings over all models of the key. A run that
+leaves tells the pool how its provider is: see :mod:`headrace_engine.limits.signs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, NamedTuple, Protocol, cast
+
+import msgspec
+
+from headrace.settings.limit_settings import LimitConfig
+from headrace.wire.engine_status import LevelStatus, PoolStatus
+from headrace.wire.messages import Acquire, Release, ResponseReport
+from headrace_engine.limits import signs
+from headrace_engine.limits.blocking import Blocking, BlockingState
+from headrace_engine.limits.breaker import Breaker, BreakerState
+from headrace_engine.limits.concurrency import Concurrency, ConcurrencyState
+from headrace_engine.limits.gate import Draw, GateWait, KeyRefused, Priority, Refusal, Ticket
+from headrace_engine.limits.hedge_budget import HedgeBudget
+from headrace_engine.limits.key_ring import KeyRing
+from headrace_engine.limits.rate_limits import RateLimits, Reservation
+from headrace_engine.limits.retry_budget import RetryBudget
+from headrace_engine.limits.token_estimates import Cost, TokenEstimates, counted_tokens, counts_whole_output
+
+_NEEDED_FOR_HEDGE = 0.2
+"""A hedge is allowed only while more than this part of each limit is left."""
+_MEAN_WEIGHT = 0.05
+"""Weight of a new run in the mean duration of runs."""
+
+
+class AccountName(NamedTuple):
+    """Whose limits they are: a provider, and the short hashes of a key and of an address."""
+
+    provider: str
+    key: str
+    address: str
+
+
+class PoolName(NamedTuple):
+    """The name of a pool: an account, and a model family."""
+
+    provider: str
+    key: str
+    address: str
+    family: str
+
+    @property
+    def account(self) -> AccountName:
+        """The account that the pool belongs to."""
+        return AccountName(self.provider, self.key, self.address)
+
+
+class Spending(Protocol):
+    """Limits of how much money runs may cost."""
+
+    def refusal(self, question: Acquire, now: float) -> Refusal | None:
+        """Return why a run gets no lease; ``None`` if it may ask for one."""
+
+    def granted(self, question: Acquire, now: float) -> object:
+        """Reserve what a run will cost. Return what :meth:`ended` needs."""
+
+    def ended(self, charge: object, release: Release | None, now: float) -> None:
+        """A run has ended: ``charge`` is what :meth:`granted` returned. ``release`` is None if its client or worker went away."""
+
+
+class Shared(msgspec.Struct):
+    """What all pools of an engine share. ``facts``: see ``Gates.facts``. ``changes``: how often anything has changed."""
+
+    draw: Draw
+    spending: Spending | None = None
+    facts: list[KeyRefused] = []
+    changes: int = 0
+
+
+class RunTicket(Ticket, kw_only=True):
+    """The ticket of one run. ``went_at``: when it was granted. The reservations are None where it took nothing.
+
+    ``is_probe``: the breaker let it go as a probe. ``is_judged``: the breaker knows how it fared. ``charge``: what
+    ``Spending.granted`` returned.
+    """
+
+    question: Acquire
+    went_at: float = float("-inf")
+    taken: Reservation | None = None
+    taken_of_account: Reservation | None = None
+    is_probe: bool = False
+    is_judged: bool = False
+    charge: object = None
+
+
+class Account:
+    """The limits over all models of one key, as the settings have them."""
+
+    def __init__(self, name: AccountName, configured: LimitConfig | None, ring: KeyRing, now: float) -> None:
+        self.name = name
+        self.ring = ring
+        self.is_limited = configured is not None
+        self.rates = RateLimits(configured, now)
+        self.concurrency = Concurrency(None if configured is None else configured.max_concurrency)
+
+
+class PoolState(msgspec.Struct, frozen=True):
+    """What a new broker must know of a pool. ``rates`` and ``estimates`` are plain objects."""
+
+    name: PoolName
+    rates: Any
+    estimates: Any
+    concurrency: ConcurrencyState | None = None
+    breaker: BreakerState | None = None
+    blocking: BlockingState | None = None
+
+
+class Pool:
+    """The gate before the runs of one pool."""
+
+    def __init__(
+        self, name: PoolName, account: Account, configured: LimitConfig | None, api: str, shared: Shared, now: float
+    ) -> None:
+        self.key: Hashable = name
+        self.name = name
+        self.account = account
+        self.configured = configured
+        self.retries = RetryBudget()
+        self.hedges = HedgeBudget()
+        self.used_at = now
+        self.granted_total = 0
+        self.rate_limited_total = 0
+        self._api = api
+        self._shared = shared
+        self.rates = RateLimits(configured, now)
+        self._estimates = TokenEstimates()
+        self._concurrency = Concurrency(None if configured is None else configured.max_concurrency)
+        self._breaker = Breaker(shared.draw)
+        self._blocking = Blocking(shared.draw)
+        self._mean_seconds = 0.0
+
+    @property
+    def running(self) -> int:
+        """Runs that have a ticket."""
+        return self._concurrency.running
+
+    # What the admission asks.
+
+    def wait(self, priority: Priority, question: Acquire, now: float) -> GateWait | None:
+        self.used_at = now
+        if (until := self._breaker.until(now)) is not None:
+            return GateWait("breaker", until)
+        if (until := self._blocking.until(now)) is not None:
+            return GateWait("blocked", until)
+        if not self._concurrency.has_room(priority, now) or not self.account.concurrency.has_room(priority, now):
+            return GateWait("limit", None)
+        if not (self.rates.is_known or self.account.rates.is_known):
+            return None
+        cost = self._cost(question)
+        untils = [rates.wait(cost, priority, now) for rates in (self.rates, self.account.rates)]
+        latest = max((until for until in untils if until is not None), default=None)
+        return None if latest is None else GateWait("limit", latest)
+
+    def enter(self, question: Acquire, now: float) -> RunTicket:
+        self._change(now)
+        self.granted_total += 1
+        count_attempt(question, self.retries, self.hedges, now)
+        cost = self._cost(question)
+        is_probe = self._breaker.enter(now)
+        self._blocking.enter(now)
+        self._concurrency.enter()
+        self.account.concurrency.enter()
+        spending = self._shared.spending
+        return RunTicket(
+            self,
+            key=self.name.key if len(self.account.ring.keys) > 1 else "",
+            reports=is_probe or self._breaker.is_watching(now),
+            question=question,
+            went_at=now,
+            taken=self.rates.take(cost, now),
+            taken_of_account=self.account.rates.take(cost, now) if self.account.is_limited else None,
+            is_probe=is_probe,
+            charge=None if spending is None else spending.granted(question, now),
+        )
+
+    def adopt(self, question: Acquire, now: float, charge: object = None) -> RunTicket:
+        """Count a run that has its lease already. It takes nothing from the rates: it has done so already."""
+        self._change(now)
+        self._blocking.resume(now)
+        self._concurrency.enter()
+        self.account.concurrency.enter()
+        spending = self._shared.spending
+        if charge is None and spending is not None:
+            charge = spending.granted(question, now)
+        return RunTicket(self, question=question, charge=charge)
+
+    def answered(self, ticket: Ticket, report: ResponseReport, now: float) -> None:
+        self._change(now)
+        run = cast("RunTicket", ticket)
+        if report.limits:
+            self.rates.said(report.limits, run.taken, now)
+        if report.status < signs.SERVER_ERROR and not run.is_judged:
+            self._judge_well(run, now)
+
+    def leave(self, ticket: Ticket, release: Release | None, now: float) -> None:
+        self._change(now)
+        run = cast("RunTicket", ticket)
+        if release is not None:
+            self._learn(run, release, now)
+        if run.is_probe and not run.is_judged:
+            self._breaker.lost(now)
+        self._concurrency.leave(now, is_success=release is not None and release.outcome == "finished")
+        self.account.concurrency.leave(now)
+        if self._shared.spending is not None and run.charge is not None:
+            self._shared.spending.ended(run.charge, release, now)
+
+    def expected_wait(self, question: Acquire, ahead: int, now: float) -> float:
+        cost = self._cost(question)
+        waits = [
+            rates.expected_wait(ahead, ahead * cost.tokens, cost, now) for rates in (self.rates, self.account.rates)
+        ]
+        if (until := self._breaker.until(now)) is not None:
+            waits.append(until - now)
+        rate = self._blocking.rate(now)
+        if rate is not None:
+            waits.append(self._blocking.blocked_for(now) + ahead / rate)
+        for concurrency in (self._concurrency, self.account.concurrency):
+            limit = concurrency.limit
+            if limit is not None and concurrency.running + ahead >= limit:
+                waits.append((concurrency.running + ahead + 1 - limit) * self._mean_seconds / limit)
+        return max(waits)
+
+    # What the gates ask.
+
+    def share_left(self, now: float) -> float:
+        """Return the part of its scarcest limit that is left, from 0 to 1."""
+        return min(
+            self._concurrency.share_left,
+            self.account.concurrency.share_left,
+            self.rates.share_left(now),
+            self.account.rates.share_left(now),
+        )
+
+    def may_hedge(self, question: Acquire, now: float) -> bool:
+        """Return whether the provider is well, and far from each limit."""
+        return (
+            self._breaker.is_closed
+            and self._blocking.rate(now) is None
+            and self.share_left(now) > _NEEDED_FOR_HEDGE
+            and self.wait("interactive", question, now) is None
+        )
+
+    def is_at_rest(self, now: float) -> bool:
+        """Return whether nothing would be lost if the pool was made anew, but what headers said."""
+        return self._concurrency.is_at_rest(now) and self._breaker.is_closed and self._blocking.is_at_rest(now)
+
+    def forget_old(self, now: float) -> None:
+        """Forget what headers said long ago. To be called now and then."""
+        self.rates.forget_old(now)
+
+    def status(self, own_key: str, waiting: int, now: float) -> PoolStatus:
+        """Return the pool for the engine's status. ``own_key``: the engine's only key of the provider, if it has one."""
+        name = self.name
+        return PoolStatus(
+            name.provider,
+            name.family,
+            shown_key(name.key, own_key),
+            self.rates.levels(now),
+            self.running,
+            waiting,
+            self._blocking.blocked_for(now),
+            self._concurrency.limit,
+            self._breaker.word,
+            self.rate_limited_total,
+            self.retries.total,
+            self.granted_total,
+            self.account.ring.why_not(name.key, now),
+        )
+
+    def state(self, now: float) -> PoolState:
+        """Return what a new broker must know of the pool."""
+        return PoolState(
+            self.name,
+            self.rates.to_state(now),
+            self._estimates.to_state(),
+            self._concurrency.state(),
+            self._breaker.state(),
+            self._blocking.state(now),
+        )
+
+    def restore(self, state: PoolState, now: float) -> None:
+        """Take over the state of an earlier broker. Raises ``msgspec.ValidationError`` if it cannot be used."""
+        self.rates = RateLimits.from_state(state.rates, self.configured, now)
+        self._estimates = TokenEstimates.from_state(state.estimates)
+        self._concurrency.restore(state.concurrency, now)
+        self._breaker.restore(state.breaker, now)
+        self._blocking.restore(state.blocking, now)
+
+    # What runs tell.
+
+    def _cost(self, question: Acquire) -> Cost:
+        return self._estimates.cost(
+            question.input_tokens, question.max_output_tokens, whole_output=counts_whole_output(self._api)
+        )
+
+    def _learn(self, run: RunTicket, release: Release, now: float) -> None:
+        """Learn from the end of a run."""
+        if signs.is_refused(release):
+            self.rate_limited_total += signs.is_rate_limited(release)
+            self._blocking.refused(release.retry_after, run.went_at, self._known_rate(), now)
+            if not (self.rates.is_known or self.account.rates.is_known):
+                self._concurrency.overloaded(now)
+        if signs.is_overload(release):
+            self._concurrency.overloaded(now)
+        if not run.is_judged:
+            if signs.is_unavailable(release):
+                run.is_judged = True
+                self._breaker.failed(now, is_probe=run.is_probe)
+            elif signs.is_answer(release):
+                self._judge_well(run, now)
+        if release.outcome == "finished":
+            self._blocking.succeeded(run.went_at)
+            self._learn_duration(now - run.went_at)
+        self._learn_key(release, now)
+        self._settle(run, release, now)
+
+    def _learn_duration(self, seconds: float) -> None:
+        if seconds < float("inf"):
+            self._mean_seconds += (seconds - self._mean_seconds) * (_MEAN_WEIGHT if self._mean_seconds else 1.0)
+
+    def _learn_key(self, release: Release, now: float) -> None:
+        ring, key = self.account.ring, self.name.key
+        if release.status_code == signs.UNAUTHORIZED and (fact := ring.refused(key)) is not None:
+            self._shared.facts.append(fact)
+        elif signs.is_used_up(release):
+            ring.used_up(key, now)
+
+    def _judge_well(self, run: RunTicket, now: float) -> None:
+        run.is_judged = True
+        if self._breaker.succeeded(now, is_probe=run.is_probe):
+            self._blocking.released(self._known_rate(), now)
+
+    def _settle(self, run: RunTicket, release: Release, now: float) -> None:
+        """Take what the run really took from the rates, instead of what was estimated."""
+        tokens = release.tokens
+        for rates, taken in ((self.rates, run.taken), (self.account.rates, run.taken_of_account)):
+            if taken is None:
+                continue
+            if tokens is not None:
+                rates.settle(taken, *counted_tokens(tokens, self._api), now)
+            elif signs.is_unserved(release):
+                rates.refund_tokens(taken, now)
+        if tokens is not None and tokens.source == "provider" and release.outcome == "finished":
+            self._estimates.learn(run.question.input_tokens, *counted_tokens(tokens, self._api))
+
+    def _known_rate(self) -> float | None:
+        rates = (self.rates.rate_per_second(), self.account.rates.rate_per_second())
+        return min((rate for rate in rates if rate is not None), default=None)
+
+    def _change(self, now: float) -> None:
+        self.used_at = now
+        self._shared.changes += 1
+
+
+def count_attempt(question: Acquire, retries: RetryBudget, hedges: HedgeBudget, now: float) -> None:
+    """Count a run that is granted in the budgets of further attempts."""
+    if not question.is_provider_retry:
+        retries.first(now)
+    if not question.is_hedge:
+        hedges.first(now)
+
+
+def shown_key(key: str, own_key: str) -> str:
+    """Return how the status shows a key: its first digits; nothing for the engine's only key."""
+    return "" if key == own_key else key[:8]
+
+
+def account_status(account: Account, own_key: str, now: float) -> PoolStatus:
+    """Return the limits over all models of a key for the engine's status. Its model is ``*``."""
+    levels: list[LevelStatus] = account.rates.levels(now)
+    name, concurrency = account.name, account.concurrency
+    return PoolStatus(
+        name.provider,
+        "*",
+        shown_key(name.key, own_key),
+        levels,
+        concurrency.running,
+        concurrency=concurrency.limit,
+        out_of_rotation=account.ring.why_not(name.key, now),
+    )
