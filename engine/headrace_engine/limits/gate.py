@@ -79,8 +79,10 @@ class Gates(Protocol):
 
     generation: int
     """Changes when runs that wait may belong to another gate than before, for example after a first 429."""
-    is_changed: bool
-    """Whether :meth:`state` has something new to tell. Asked after each turn of the broker, so it is an attribute."""
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether :meth:`state` has something new to tell. Asked after each turn of the broker: it is quick."""
 
     def gate_of(self, question: Acquire) -> Gate | None:
         """Return the gate that the run stands before; None if nothing limits it. Quick if nothing limits any run."""

@@ -87,8 +87,12 @@ class PoolGates:
         self._is_open = False
         self._now = 0.0
         self._look_at = 0.0
-        self._told_changes = 0
         self._regroup()
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether :meth:`state` has something new to tell."""
+        return self._shared.is_changed
 
     # What the admission asks. See ``Gates``.
 
@@ -160,6 +164,7 @@ class PoolGates:
         for provider, hashes in keys.items():
             ring = self._ring(provider)
             if ring.told(epoch, hashes):
+                self._shared.is_changed = True
                 self._name_own_pools(provider, ring)
                 self._regroup()
 
@@ -173,7 +178,7 @@ class PoolGates:
         """The settings are read again: keys that the provider refused are tried again."""
         for ring in self._rings.values():
             ring.reloaded()
-        self._shared.changes += 1
+        self._shared.is_changed = True
 
     def facts(self) -> list[KeyRefused]:
         """Return what has happened since the last call and is to be logged loudly."""
@@ -197,9 +202,9 @@ class PoolGates:
 
     def state(self, now: float) -> bytes | None:
         """Return what a new broker of this boot must know of the limits; None if it has not changed since the last call."""
-        if self._shared.changes == self._told_changes:
+        if not self._shared.is_changed:
             return None
-        self._told_changes = self._shared.changes
+        self._shared.is_changed = False
         return _ENCODER.encode(
             _State(
                 [pool.state(now) for pool in self._pools.values()],
@@ -330,7 +335,7 @@ class PoolGates:
         self._pools, self._spreads = pools, spreads
         used = {name.account for name in pools}
         self._accounts = {name: account for name, account in self._accounts.items() if name in used}
-        self._shared.changes += 1
+        self._shared.is_changed = True
         self._regroup()
 
     def _regroup(self) -> None:

@@ -67,12 +67,12 @@ class Spending(Protocol):
 
 
 class Shared(msgspec.Struct):
-    """What all pools of an engine share. ``facts``: see ``Gates.facts``. ``changes``: how often anything has changed."""
+    """What all pools of an engine share. ``facts``: see ``Gates.facts``. ``is_changed``: since the state was written last."""
 
     draw: Draw
     spending: Spending | None = None
     facts: list[KeyRefused] = []
-    changes: int = 0
+    is_changed: bool = False
 
 
 class RunTicket(Ticket, kw_only=True):
@@ -357,7 +357,7 @@ class Pool:
 
     def _change(self, now: float) -> None:
         self.used_at = now
-        self._shared.changes += 1
+        self._shared.is_changed = True
 
 
 def count_attempt(question: Acquire, retries: RetryBudget, hedges: HedgeBudget, now: float) -> None:

@@ -276,6 +276,7 @@ def test_a_new_broker_knows_what_was_used_what_is_blocked_and_which_key_is_refus
     tickets[0].gate.leave(tickets[0], blocked, 1.0)
     state = gates.state(1.0)
     assert state is not None
+    assert not gates.is_changed
     assert gates.state(1.5) is None
 
     new = gates_of(limits)
