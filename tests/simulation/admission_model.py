@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
-from headrace.wire.messages import Acquire, Grant, Refuse, Revoke
+from headrace.wire.messages import Acquire, Grant, Hold, Refuse, Release, ResponseReport, Revoke
 from headrace_engine.broker.admission import Admission, Ask, Send
+from headrace_engine.limits.gate import Gates
 from tests.simulation.world import SimulationViolation
 
 
@@ -24,8 +25,8 @@ class _HeldLease(msgspec.Struct, frozen=True):
 class CheckedAdmission(Admission):
     """Admission, and a plain account of its leases. Its answers must agree with the account."""
 
-    def __init__(self, max_runs_per_worker: int, max_waiting_runs: int) -> None:
-        super().__init__(max_runs_per_worker, max_waiting_runs)
+    def __init__(self, max_runs_per_worker: int, max_waiting_runs: int, gates: Gates | None = None) -> None:
+        super().__init__(max_runs_per_worker, max_waiting_runs, gates)
         self.held_leases: dict[str, _HeldLease] = {}
         self._limit = max_runs_per_worker
         self._questions: dict[str, tuple[bytes, Acquire]] = {}
@@ -72,20 +73,26 @@ class CheckedAdmission(Admission):
             self._questions[question.span_id] = (client, question)
         return self._check(super().acquired(client, question, now))
 
-    def held(self, client: bytes, span_id: str, attempt: int, epoch: int, *more: Any) -> list[Send]:
-        lease = self.held_leases.get(span_id)
-        if lease is None or (lease.client == client and lease.attempt <= attempt):
-            self.held_leases[span_id] = _HeldLease(client, attempt, epoch)
-        return self._check(super().held(client, span_id, attempt, epoch, *more))
+    def held(self, client: bytes, hold: Hold, now: float) -> list[Send]:
+        lease = self.held_leases.get(hold.span_id)
+        if lease is None or (lease.client == client and lease.attempt <= hold.attempt):
+            self.held_leases[hold.span_id] = _HeldLease(client, hold.attempt, hold.epoch)
+        return self._check(super().held(client, hold, now))
 
-    def released(self, client: bytes, span_id: str, attempt: int) -> list[Send]:
-        lease = self.held_leases.get(span_id)
-        if lease is not None and lease.client == client and lease.attempt == attempt:
-            del self.held_leases[span_id]
-        asked = self._questions.get(span_id)
-        if asked is not None and asked[0] == client and asked[1].attempt == attempt:
-            del self._questions[span_id]
-        return self._check(super().released(client, span_id, attempt))
+    def released(self, client: bytes, release: Release, now: float) -> list[Send]:
+        lease = self.held_leases.get(release.span_id)
+        if lease is not None and lease.client == client and lease.attempt == release.attempt:
+            del self.held_leases[release.span_id]
+        asked = self._questions.get(release.span_id)
+        if asked is not None and asked[0] == client and asked[1].attempt == release.attempt:
+            del self._questions[release.span_id]
+        return self._check(super().released(client, release, now))
+
+    def answered(self, epoch: int, reports: Iterable[ResponseReport], now: float) -> list[Send]:
+        return self._check(super().answered(epoch, reports, now))
+
+    def limits_changed(self, now: float) -> list[Send]:
+        return self._check(super().limits_changed(now))
 
     def stopping(self) -> list[Send]:
         self._takes_runs = False

@@ -1,7 +1,7 @@
 """Names, checks and removes the files of an engine in its directory. Other files are never touched.
 
-An engine's files are its sockets (``broker``, ``collector``, ``wN-EPOCH``, each also with ``.full``), the lock, the log, and links
-``path-N`` and ``engine-log``. A file counts as an engine's only if its name, its kind and its owner are right. Files are removed through the directory's
+An engine's files are its sockets (``broker``, ``collector``, ``wN-EPOCH``, each also with ``.full``), the lock, the log, the state of
+the limits, and links ``path-N`` and ``engine-log``. A file counts as an engine's only if its name, its kind and its owner are right. Files are removed through the directory's
 descriptor, so that nobody can put another directory in its place meanwhile.
 """
 
@@ -20,6 +20,9 @@ from headrace.files.file_locks import is_locked
 
 LOCK_FILE = "lock"
 LOG_FILE = "engine.log"
+LIMITS_FILE = "limits.state"
+NEW_LIMITS_FILE = "limits.state.new"
+"""The state of the limits while it is being written."""
 LOG_LINK = "engine-log"
 """In an embedded engine's folder: a link to its log, if the log is kept elsewhere."""
 BROKER_SOCKET = "broker"
@@ -27,7 +30,7 @@ COLLECTOR_SOCKET = "collector"
 CLOSED = ".full"
 """The end of a socket's name while it takes no more connections."""
 
-_FILES = (LOCK_FILE, LOG_FILE)
+_FILES = (LOCK_FILE, LOG_FILE, LIMITS_FILE, NEW_LIMITS_FILE)
 _SOCKETS = re.compile(r"(broker|collector|w[1-9][0-9]*-[0-9a-f]+)(\.full)?")
 _LINKS = re.compile(rf"path-[0-9]+|{LOG_LINK}")
 """Links in an embedded engine's folder: to directories of packages with a colon in their paths, and to its log."""

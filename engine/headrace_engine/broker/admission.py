@@ -1,31 +1,41 @@
 """Admission: gives leases to the runs that ask for one, keeps the runs that must wait, and refuses the others. Pure.
 
 It combines the parts that decide one thing each: ``leases`` (who holds which lease), ``lanes`` (who waits, in which
-order), ``connected_workers``, ``client_shares`` (how much one client may have) and ``choice`` (which worker a run goes
-to, or what it waits for). Rules of this file:
+order), ``wait_deadlines`` (for how long), ``connected_workers``, ``client_shares`` (how much one client may have), ``choice``
+(which worker a run goes to, or what it waits for) and the gates (which limits a run must have room in). Rules of this file:
 
 1. A span id is in one place: it has one lease, or one place in the queue.
-2. Interactive runs go before batch runs.
-3. A question that a client repeats is answered again, and costs the run neither its lease nor its place.
+2. A lease is given when a worker and the run's gate have room for it.
+3. Each ticket of a gate is given back once: when its lease ends, however that comes.
+4. A question that a client repeats is answered again, and costs the run neither its lease nor its place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
+from functools import partial
 
 import msgspec
 
-from headrace.wire.messages import Acquire, Grant, RefusalKind, Refuse, Revoke
+from headrace.wire.messages import Acquire, Grant, Hold, RefusalKind, Refuse, Release, ResponseReport, Revoke, WaitWord
 from headrace_engine.broker.choice import NO_WORKERS_TIMEOUT, choose
 from headrace_engine.broker.connected_workers import ConnectedWorker, ConnectedWorkers
+from headrace_engine.broker.lane import Lane
 from headrace_engine.broker.lanes import Lanes
 from headrace_engine.broker.leases import Lease, Leases, UnfinishedRun
+from headrace_engine.broker.tickets import Tickets
+from headrace_engine.broker.wait_deadlines import WaitDeadlines
 from headrace_engine.broker.waiting_run import Owner, Wait, WaitCause, WaitingRun
+from headrace_engine.limits.gate import Gate, Gates
+from headrace_engine.limits.no_limits import NoLimits
 
+_NO_HEDGE = "a second attempt does not wait, and there is no place for it now"
 _STOPPING = "the engine is stopping and takes no new runs"
 _LOOK_INTERVAL = 0.5
 """Seconds to the next look, while so many runs avoid workers that their deadlines are not compared in each turn."""
 _GIVES_UP = (WaitCause.NO_WORKER, WaitCause.ALL_AVOIDED)
+_SHORTEST_WAIT = 0.001
+"""Seconds to the next look at a gate, at least."""
 
 
 class Send(msgspec.Struct, frozen=True):
@@ -44,12 +54,19 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 class Admission:
-    """The leases of one engine, and the queue for them. Each method returns what is to be sent."""
+    """The leases of one engine, and the queue for them. Each method returns what is to be sent.
 
-    def __init__(self, max_runs_per_worker: int, max_waiting_runs: int) -> None:
+    ``gates``: the limits; ``None``: nothing is limited.
+    """
+
+    def __init__(self, max_runs_per_worker: int, max_waiting_runs: int, gates: Gates | None = None) -> None:
         self._workers = ConnectedWorkers(max_runs_per_worker)
         self._leases = Leases(self._workers)
         self._lanes = Lanes(max_waiting_runs)
+        self._deadlines = WaitDeadlines(self._is_waiting)
+        self._gates: Gates = gates if gates is not None else NoLimits()
+        self._generation = self._gates.generation
+        self._tickets = Tickets(self._gates, self._leases)
         # Client processes by connection, where the kernel tells them.
         self._processes: dict[bytes, int] = {}
         self._is_stopping = False
@@ -82,7 +99,8 @@ class Admission:
     def client_left(self, client: bytes) -> list[Send]:
         """A client is gone. Its leases and its places in the queue are free."""
         self._lanes.client_left(client)
-        self._leases.client_left(client)
+        for lease in self._leases.client_left(client):
+            self._tickets.give_back(lease, None, self._now)
         self._processes.pop(client, None)
         return self._assign()
 
@@ -101,11 +119,46 @@ class Admission:
             return [self._refuse(client, question, "stopping", _STOPPING), *self._assign()]
         if problem := self._lanes.no_room(self._owner(client)):
             return [self._refuse(client, question, "queue_full", problem, retry_after=1.0), *self._assign()]
-        self._lanes.add(WaitingRun(client, question, now, self._processes.get(client, 0)))
-        return self._assign()
+        if (refusal := self._gates.refusal(question, now)) is not None:
+            return [self._refuse(client, question, *refusal), *self._assign()]
+        run = WaitingRun(client, question, now, self._processes.get(client, 0))
+        gate = self._gates.gate_of(question)
+        if not self._lanes and self._workers.has_room:  # nobody waits: the run needs no place in the queue
+            worker = self._choose(run) if gate is None else self._choose_at(gate, run)
+            if isinstance(worker, ConnectedWorker):
+                return [self._grant(run, worker, gate)]
+        return self._queue(run, gate)
 
-    def held(self, client: bytes, span_id: str, attempt: int, epoch: int) -> list[Send]:
+    def _queue(self, run: WaitingRun, gate: Gate | None) -> list[Send]:
+        """Put a run in the queue, if it may wait."""
+        question = run.question
+        if gate is not None and (refused := self._would_wait_too_long(run, gate)) is not None:
+            return [refused, *self._assign()]
+        self._lanes.add(run, gate)
+        answers = self._assign(run)
+        if self._is_waiting(run):
+            if question.is_hedge:
+                self._lanes.remove(run.span_id)
+                answers.append(self._refuse(run.client, question, "no_hedge", _NO_HEDGE))
+            elif question.max_wait is not None:
+                self._deadlines.add(run, question.max_wait, len(self._lanes))
+        return answers
+
+    def _would_wait_too_long(self, run: WaitingRun, gate: Gate) -> Send | None:
+        """Return a refusal if a run would wait longer at its gate than its client says that it may."""
+        longest = run.question.max_wait
+        if longest is None:
+            return None
+        expected = gate.expected_wait(run.question, self._lanes.ahead_of(run, gate), self._now)
+        if expected <= longest:
+            return None
+        reason = f"the run would wait about {expected:.1f} s for the limits of its model, and may wait {longest:.1f} s"
+        return self._refuse(run.client, run.question, "queue_full", reason, retry_after=expected - longest)
+
+    def held(self, client: bytes, hold: Hold, now: float) -> list[Send]:
         """A client tells of a lease that an earlier broker gave. Its worker may not have said hello yet."""
+        self._now = now
+        span_id, attempt, epoch = hold.span_id, hold.attempt, hold.epoch
         holder = self._holder(span_id)
         if holder is not None and (holder.client != client or holder.attempt > attempt):
             return []
@@ -115,15 +168,32 @@ class Admission:
         if not self._leases.shares.may_tell(epoch, owner, self._workers.max_runs):
             return []  # more than an earlier broker can have given
         self._drop(span_id)
-        self._leases.add(Lease(span_id, client, owner, attempt, epoch), is_told=True)
+        question, run, ticket = hold.question, None, None
+        if question is not None and (question.span_id, question.attempt) == (span_id, attempt):
+            run = WaitingRun(client, question, now, self._processes.get(client, 0))
+            ticket = self._gates.adopt(question, hold.key, now)
+        self._leases.add(Lease(span_id, client, owner, attempt, epoch, run, "", ticket), is_told=True)
         return self._assign()
 
-    def released(self, client: bytes, span_id: str, attempt: int) -> list[Send]:
+    def released(self, client: bytes, release: Release, now: float) -> list[Send]:
         """A client gives back a lease, or a place in the queue."""
-        holder = self._holder(span_id)
-        if holder is None or holder.client != client or holder.attempt != attempt:
+        self._now = now
+        holder = self._holder(release.span_id)
+        if holder is None or holder.client != client or holder.attempt != release.attempt:
             return []
-        self._drop(span_id)
+        self._drop(release.span_id, release)
+        return self._assign()
+
+    def answered(self, epoch: int, reports: Iterable[ResponseReport], now: float) -> list[Send]:
+        """A worker tells of the heads of responses, with the limits that they name."""
+        self._now = now
+        for report in reports:
+            self._tickets.answered(epoch, report, now)
+        return self._assign()
+
+    def limits_changed(self, now: float) -> list[Send]:
+        """The limits have changed, for example the keys that there are: runs that wait may go."""
+        self._now = now
         return self._assign()
 
     def is_traced(self, span_id: str) -> bool:
@@ -133,9 +203,17 @@ class Admission:
 
     def waits_for(self, span_id: str) -> Wait | None:
         """Return what a run waits for, and until when; ``None`` if it does not wait."""
-        run = self._lanes.find(span_id)
-        chosen = self._choose(run) if run is not None else None
+        run, lane = self._lanes.find(span_id), self._lanes.lane_of(span_id)
+        chosen = self._choice(lane)(run) if run is not None and lane is not None else None
         return chosen if isinstance(chosen, Wait) else None
+
+    def waiting_for(self) -> dict[str, int]:
+        """Return how many runs wait for what: a word of ``WaitWord`` → a number."""
+        return self._lanes.words()
+
+    def waiting_at_gates(self) -> dict[Hashable, int]:
+        """Return how many runs wait at each gate, by the gate's key."""
+        return self._lanes.waiting_at_gates()
 
     # Workers.
 
@@ -154,10 +232,13 @@ class Admission:
 
     def worker_left(self, epoch: int, reason: str) -> list[Send]:
         """A worker is gone, and so are the leases on it."""
+        is_share_free = False
         if (worker := self._workers.find(epoch)) is not None:
-            self._leases.worker_left(worker)
+            for lease in self._leases.worker_left(worker):
+                is_share_free |= lease.ticket is not None
+                self._tickets.give_back(lease, None, self._now)
             self._workers.left(epoch, reason)
-        return []
+        return self._assign() if is_share_free else []
 
     def worker_suspected(self, epoch: int, is_suspect: bool) -> list[Send]:
         """A worker is silent and gets no leases, or is heard again."""
@@ -193,23 +274,25 @@ class Admission:
 
         To be asked after each turn: what has happened since the last call counts from ``now``.
         """
-        self._passed(now)
+        self.passed(now)
         deadlines = [self._leases.next_check(now), self._leases.shares.next_recovery()]
         if self._lanes:
-            waits = (self._choose(run) for run in self._lanes.next_to_give_up())
+            deadlines += [self._lanes.next_until(), self._deadlines.next()]
+            has_workers = self._workers.absent_since is None
+            waits = (self._choose(run) for run in self._lanes.next_to_give_up(has_workers=has_workers))
             deadlines += [wait.until for wait in waits if isinstance(wait, Wait) and wait.cause in _GIVES_UP]
             if self._lanes.avoids_more:
                 deadlines.append(now + _LOOK_INTERVAL)
         return min([deadline for deadline in deadlines if deadline is not None], default=None)
 
     def due(self, now: float) -> list[Send]:
-        """Time has passed: refuse the runs that have waited for a worker for too long.
+        """Time has passed: refuse the runs that have waited for too long, and let runs go whose gate is open again.
 
-        No run waits for ever for one.
+        No run waits for ever for a worker.
         """
-        self._passed(now)
+        self.passed(now)
         refused: list[Send] = []
-        for run in self._lanes.waiting_for(NO_WORKERS_TIMEOUT, now):
+        for run in list(self._lanes.waiting_for(NO_WORKERS_TIMEOUT, now)):
             wait = self._choose(run)
             if isinstance(wait, Wait) and wait.cause in _GIVES_UP and wait.until is not None and wait.until <= now:
                 self._lanes.remove(run.span_id)
@@ -220,11 +303,24 @@ class Admission:
                     else "the run must avoid every connected worker: it was lost or refused there"
                 )
                 refused.append(self._refuse(run.client, run.question, "no_workers", reason))
-        return [*refused, *(self._assign() if self._leases.shares.recovered(now) else ())]
+        until = self._lanes.next_until()
+        is_open = until is not None and until <= now
+        granted = self._assign() if self._leases.shares.recovered(now) or is_open else []
+        return [*refused, *granted, *(self._waited_too_long(run) for run in self._deadlines.due(now))]
+
+    def _waited_too_long(self, run: WaitingRun) -> Send:
+        """Take a run out of the queue whose client does not let it wait longer."""
+        lane = self._lanes.lane_of(run.span_id)
+        gate = lane.gate if lane is not None else None
+        self._lanes.remove(run.span_id)
+        ahead = self._lanes.ahead_of(run, gate)
+        expected = gate.expected_wait(run.question, ahead, self._now) if gate is not None else 0.0
+        reason = f"the run has waited {self._now - run.since:.1f} s, and may not wait longer"
+        return self._refuse(run.client, run.question, "queue_full", reason, retry_after=max(expected, 1.0))
 
     def checks(self, now: float) -> list[Ask | Send]:
         """Time has passed: ask workers which runs they have, and end the leases whose worker has not connected."""
-        self._passed(now)
+        self.passed(now)
         asked: dict[int, list[tuple[str, int, int]]] = {}
         ended: list[Ask | Send] = []
         for lease in self._leases.due(now):
@@ -248,40 +344,61 @@ class Admission:
         self._is_stopping = True
         return [self._refuse(run.client, run.question, "stopping", _STOPPING) for run in self._lanes.clear()]
 
-    def _passed(self, now: float) -> None:
+    def passed(self, now: float) -> None:
+        """Time has passed. What a method without a time of its own is told happens now."""
         self._now = now
         self._workers.passed(now)
 
     # Leases and places.
 
-    def _assign(self) -> list[Send]:
-        """Give leases to runs that wait, for as long as there is room."""
+    def _assign(self, new: WaitingRun | None = None) -> list[Send]:
+        """Give leases to runs that wait, for as long as there is room. ``new`` has not waited yet."""
+        if not self._lanes:
+            return []
+        if self._gates.generation != self._generation:
+            self._generation = self._gates.generation
+            self._lanes.regroup(lambda run: self._gates.gate_of(run.question))
         answers: list[Send] = []
-        for lane in self._lanes:
-            while lane and self._workers.has_room:
-                served = lane.serve(self._choose)
-                if served is None:
-                    break  # the runs of this lane wait for other workers than those with room; the next lane's may not
-                run, worker = served
-                self._lanes.served(run)
-                self.granted_total += 1
-                lease = Lease(run.span_id, run.client, run.owner, run.attempt, worker.epoch, run)
-                self._leases.add(lease)
-                answers.append(_grant(lease, worker))
+        held: set[Lane] = set()
+        while self._workers.has_room:
+            served = self._lanes.serve(self._choice, held)
+            if served is None:
+                return answers
+            run, worker, gate, word = served
+            answers.append(self._grant(run, worker, gate, "" if run is new else word))
+        self._lanes.no_worker_has_room()
         return answers
+
+    def _grant(self, run: WaitingRun, worker: ConnectedWorker, gate: Gate | None, waited_for: WaitWord = "") -> Send:
+        ticket = gate.enter(run.question, self._now) if gate is not None else None
+        lease = Lease(run.span_id, run.client, run.owner, run.attempt, worker.epoch, run, waited_for, ticket)
+        self._leases.add(lease)
+        self.granted_total += 1
+        return _answer(lease, worker)
 
     def _choose(self, run: WaitingRun) -> ConnectedWorker | Wait:
         return choose(run, self._workers, self._leases.shares)
+
+    def _choose_at(self, gate: Gate, run: WaitingRun) -> ConnectedWorker | Wait:
+        """Return the worker that a run before a gate goes to, or what it waits for."""
+        worker = self._choose(run)
+        if isinstance(worker, Wait) or (wait := gate.wait(run.question.priority, run.question, self._now)) is None:
+            return worker
+        until = None if wait.until is None else max(wait.until, self._now + _SHORTEST_WAIT)
+        return Wait(WaitCause.GATE, until, wait.word)
+
+    def _choice(self, lane: Lane) -> Callable[[WaitingRun], ConnectedWorker | Wait]:
+        return self._choose if lane.gate is None else partial(self._choose_at, lane.gate)
 
     def _repeated(self, holder: Lease | WaitingRun) -> list[Send]:
         """Return the answer to a question that was asked before; none yet for a run that waits."""
         worker = self._workers.find(holder.epoch) if isinstance(holder, Lease) else None
         if not isinstance(holder, Lease) or worker is None:
             return []
-        return [msgspec.structs.replace(_grant(holder, worker), is_repeat=True)]
+        return [msgspec.structs.replace(_answer(holder, worker), is_repeat=True)]
 
     def _revoke(self, lease: Lease) -> Send:
-        self._leases.remove(lease.span_id)
+        self._drop(lease.span_id)
         return Send(lease.client, Revoke(lease.span_id, lease.attempt))
 
     def _refuse(
@@ -293,15 +410,23 @@ class Admission:
     def _holder(self, span_id: str) -> Lease | WaitingRun | None:
         return self._leases.find(span_id) or self._lanes.find(span_id)
 
-    def _drop(self, span_id: str) -> None:
+    def _is_waiting(self, run: WaitingRun) -> bool:
+        return self._lanes.find(run.span_id) is run
+
+    def _drop(self, span_id: str, release: Release | None = None) -> None:
         """Free a lease or a place in the queue."""
-        if self._leases.remove(span_id) is None:
+        lease = self._leases.remove(span_id)
+        if lease is None:
             self._lanes.remove(span_id)
+        else:
+            self._tickets.give_back(lease, release, self._now)
 
     def _owner(self, client: bytes) -> Owner:
         return self._processes.get(client) or client
 
 
-def _grant(lease: Lease, worker: ConnectedWorker) -> Send:
-    grant = Grant(lease.span_id, lease.attempt, worker.name, worker.endpoint, worker.epoch, worker.pid)
-    return Send(lease.client, grant)
+def _answer(lease: Lease, worker: ConnectedWorker) -> Send:
+    ticket = lease.ticket
+    key, reports = (ticket.key, ticket.reports) if ticket is not None else ("", False)
+    names = (lease.span_id, lease.attempt, worker.name, worker.endpoint, worker.epoch, worker.pid)
+    return Send(lease.client, Grant(*names, lease.waited_for, key, reports))

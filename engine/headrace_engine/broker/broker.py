@@ -34,7 +34,6 @@ from headrace.transport.router import PeerLimits, SendResult
 from headrace.transport.sockets import Dealer, new_context
 from headrace.version import VERSION
 from headrace.wire.codec import to_broker
-from headrace.wire.engine_status import WorkerStatus
 from headrace.wire.messages import (
     BROKER_FRAME_BYTES,
     Acquire,
@@ -44,14 +43,15 @@ from headrace.wire.messages import (
     Hello,
     Hold,
     Joined,
+    KeyReport,
     LeaseQuery,
     LeaseState,
+    LimitReport,
     ProcessReport,
     Refuse,
     Release,
     Restart,
     RestartAnswer,
-    Revoke,
     Silent,
     SpanBatch,
     Status,
@@ -65,9 +65,14 @@ from headrace_engine.broker.deadline_timer import DeadlineTimer
 from headrace_engine.broker.engine_reports import EngineReports
 from headrace_engine.broker.hanging_runs import HangingRuns
 from headrace_engine.broker.leases import UnfinishedRun
+from headrace_engine.broker.limit_reports import LimitReports, understood
 from headrace_engine.broker.lost_run_spans import lost_run_spans
 from headrace_engine.broker.newest_connections import NewestConnections, ProcessKey
 from headrace_engine.broker.restart_questions import RestartQuestions
+from headrace_engine.broker.state_file import StateFile
+from headrace_engine.broker.worker_statuses import worker_statuses
+from headrace_engine.limits.gate import Gates
+from headrace_engine.limits.no_limits import NoLimits
 from headrace_engine.liveness import Liveness
 
 logger = logging.getLogger(__name__)
@@ -91,9 +96,19 @@ It drops and counts the oldest.
 
 
 class Broker:
-    """The broker of one engine. ``parent`` is the pid of the supervisor, ``epoch`` the number of this process."""
+    """The broker of one engine.
 
-    def __init__(self, directory: Path, config: EngineConfig, parent: int, epoch: int | None = None) -> None:
+    ``parent`` is the pid of the supervisor, ``epoch`` the number of this process, ``gates`` are the limits.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        config: EngineConfig,
+        parent: int,
+        epoch: int | None = None,
+        gates: Gates | None = None,
+    ) -> None:
         self._parent = parent
         self._epoch = epoch or new_epoch()
         self._started_at = time.monotonic()
@@ -120,7 +135,9 @@ class Broker:
             history=self._history,
             objection=self._objection,
         )
-        self._admission = Admission(config.max_runs_per_worker, config.max_waiting_runs)
+        gates = gates if gates is not None else NoLimits()
+        self._admission = Admission(config.max_runs_per_worker, config.max_waiting_runs, gates)
+        self._limits = LimitReports(gates, self._admission, StateFile(directory))
         self._liveness = Liveness()
         self._timer = DeadlineTimer(self._reactor, self._look)
         self._hanging_runs = HangingRuns()
@@ -141,6 +158,7 @@ class Broker:
 
     def run(self) -> None:
         """Serve until the process ends."""
+        self._limits.restore(time.monotonic())
         self._server.open()
         self._reactor.each_turn(self._end_turn)
         self._watch_parent()
@@ -166,7 +184,12 @@ class Broker:
     def _end_turn(self) -> None:
         """Send what this turn produced, and set the timer to the next deadline."""
         self._flush()
-        deadlines = (self._liveness.next_deadline(), self._admission.next_deadline(time.monotonic()))
+        now = time.monotonic()
+        deadlines = (
+            self._liveness.next_deadline(),
+            self._admission.next_deadline(now),
+            self._limits.turn_ended(now),
+        )
         self._timer.set(min((deadline for deadline in deadlines if deadline is not None), default=None))
         self._liveness.look_by(self._timer.at)
 
@@ -191,6 +214,7 @@ class Broker:
             self._report_silent(epoch, now)
         self._send_all(self._admission.due(now))
         self._check_leases(now)
+        self._limits.due(now)
 
     def _expect_workers(self, now: float) -> None:
         """Watch the workers that run as the supervisor reports, connected or not."""
@@ -243,12 +267,15 @@ class Broker:
             case Acquire():
                 self._acquired(peer, message, now)
             case Hold():
-                self._send_all(self._admission.held(peer, message.span_id, message.attempt, message.epoch))
+                self._send_all(self._admission.held(peer, message, now))
             case Release():
-                self._send_all(self._admission.released(peer, message.span_id, message.attempt))
+                self._send_all(self._admission.released(peer, message, now))
             case Heartbeat():
                 self._beat(peer, message, now)
+            case LimitReport() | KeyReport():
+                self._send_all(self._limits.reported(self._worker_epochs[peer], message, now))
             case LeaseState():
+                self._admission.passed(now)
                 self._send_all(self._admission.checked(self._worker_epochs[peer], message.leases))
             case StatusRequest():
                 self._answer(peer, now)
@@ -296,6 +323,8 @@ class Broker:
                 self._answer_restart(number or 0, "the engine's supervisor is of an older version; send it SIGHUP")
 
     def _answer_restart(self, number: int, problem: str) -> None:
+        if not problem:
+            self._send_all(self._limits.reloaded(time.monotonic()))
         told, following = self._restarts.answered(number)
         for asker in told:
             self._send(asker, RestartAnswer(problem=problem))
@@ -318,6 +347,7 @@ class Broker:
     def peer_joined(self, peer: ServedPeer) -> None:
         """A peer has said hello."""
         now = time.monotonic()
+        self._admission.passed(now)
         who, hello, epoch, pid = peer.identity, peer.hello, peer.epoch, peer.pid
         if (older := self._connections.joined(who, ProcessKey(peer.role, epoch, pid))) is not None:
             self._server.forget(older, "its process has a newer connection")
@@ -349,6 +379,7 @@ class Broker:
         if epoch is None:
             self._send(peer, Heartbeat())  # to the supervisor, which asks whether this loop serves
             return
+        self._admission.passed(now)
         if self._liveness.beat(epoch, now):
             logger.warning("worker answers again", extra={"worker": self._name_of(epoch), "epoch": epoch})
             self._send_all(self._admission.worker_suspected(epoch, False))
@@ -362,6 +393,8 @@ class Broker:
 
     def peer_left(self, peer: ServedPeer, reason: str) -> None:
         """A peer has gone. Its leases end."""
+        now = time.monotonic()
+        self._admission.passed(now)
         who, name = peer.identity, peer.hello.name
         self._outboxes.pop(who, None)
         self._connections.left(who)
@@ -372,7 +405,8 @@ class Broker:
         if epoch is not None:
             logger.info("worker left", extra={"worker": name, "pid": peer.pid, "epoch": epoch, "reason": reason})
             self._liveness.left(epoch)
-            self._expect_workers(time.monotonic())
+            self._expect_workers(now)
+            self._limits.worker_left(epoch)
             self._send_lost_run_spans(self._admission.unfinished_on(epoch), LOST, f"worker {name} is gone: {reason}")
             self._send_all(self._admission.worker_left(epoch, f"{name}: {reason}"))
         else:
@@ -386,14 +420,6 @@ class Broker:
                 self._collector.send(span)
 
     def _status(self, now: float) -> Status:
-        workers = []
-        for peer, epoch in self._worker_epochs.items():
-            pid = self._server.peers[peer].pid
-            for worker in self._admission.workers:
-                if worker.epoch == epoch:
-                    state = "suspect" if worker.is_suspect else "draining" if worker.is_leaving else "ok"
-                    silence = self._liveness.silence(epoch, now)
-                    workers.append(WorkerStatus(worker.name, pid, state, len(worker.spans), silence))
         return Status(
             pid=os.getpid(),
             version=VERSION,
@@ -403,19 +429,26 @@ class Broker:
             waiting=self._admission.waiting_count,
             granted_total=self._admission.granted_total,
             refused_total=self._admission.refused_total,
-            workers=sorted(workers, key=lambda worker: worker.name),
+            workers=worker_statuses(self._admission.workers, lambda epoch: self._liveness.silence(epoch, now)),
             processes=self._reports.processes,
             spans=self._reports.span_status(now),
+            pools=self._limits.pools(now),
+            spending=self._limits.spending(),
+            waiting_for=self._admission.waiting_for(),
+            budget=self._limits.budget(),
         )
 
     def _send_all(self, answers: Iterable[Send]) -> None:
         for answer in answers:
             message = answer.message
-            is_first = isinstance(message, Grant) and message.attempt == 1 and not answer.is_repeat
-            if isinstance(message, Grant) and is_first and self._admission.is_traced(message.span_id):
-                self._reports.granted(message.epoch)
-            if not isinstance(message, Revoke) or self._server.peers[answer.client].understands("leases"):
-                self._send(answer.client, message)
+            if isinstance(message, Grant):
+                if message.attempt == 1 and not answer.is_repeat and self._admission.is_traced(message.span_id):
+                    self._reports.granted(message.epoch)
+            elif isinstance(message, Refuse):
+                message = understood(message, has_limits=self._server.peers[answer.client].understands("limits"))
+            elif not self._server.peers[answer.client].understands("leases"):
+                continue  # an older client knows nothing of Revoke
+            self._send(answer.client, message)
 
     def _send(self, peer: bytes, message: msgspec.Struct) -> None:
         self._outboxes.setdefault(peer, []).append(message)

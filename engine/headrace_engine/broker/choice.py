@@ -41,7 +41,7 @@ def _until(cause: WaitCause, run: WaitingRun, workers: ConnectedWorkers, shares:
             return None if absent_since is None else max(run.since, absent_since) + NO_WORKERS_TIMEOUT
         case WaitCause.ALL_AVOIDED:
             return run.since + NO_WORKERS_TIMEOUT
-        case WaitCause.WORKERS_FULL:
+        case WaitCause.WORKERS_FULL | WaitCause.GATE:
             return None
         case WaitCause.CLIENT_SHARE:
             return shares.recovers_at(run.owner)

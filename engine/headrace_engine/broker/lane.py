@@ -1,130 +1,157 @@
-"""One lane of the queue: runs of one priority that wait for a lease, in the order in which they are served. Pure.
+"""One lane of the queue: runs of one gate and one priority that wait for a lease, in the order in which they are served. Pure.
 
 Clients take turns: however many runs one client has waiting, another client's first run waits for one turn of each
-client. A client's own runs are served in the order in which they came, but its retries go first.
+client. Within a client its users take turns in the same way. The runs of one user are served in the order in which they
+came, but the user's retries go first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import TypeVar
 
-from headrace_engine.broker.waiting_run import Owner, Wait, WaitingRun
+from headrace.wire.messages import WaitWord
+from headrace_engine.broker.waiting_run import Owner, Wait, WaitCause, WaitingRun
+from headrace_engine.limits.gate import Gate, Priority
 
 W = TypeVar("W")
 
 _LOOKED_AT = 16
-"""In a client's turn, this many of its retries and of its first attempts are tried. The same number of runs that avoid workers is
-compared by their deadlines."""
+"""In a client's turn, this many of each user's retries and of its first attempts are tried, and twice as many in all."""
 
 
-class _ClientRuns:
-    """The waiting runs of one client."""
+class _UserRuns:
+    """The waiting runs of one user of one client."""
 
-    __slots__ = ("first", "places", "retries")
+    __slots__ = ("first", "retries")
 
     def __init__(self) -> None:
         self.first: dict[str, WaitingRun] = {}
         self.retries: dict[str, WaitingRun] = {}
-        self.places = 0
 
     def group(self, run: WaitingRun) -> dict[str, WaitingRun]:
         """Return the group that a run belongs to."""
         return self.retries if run.question.is_retry else self.first
 
+    def next(self) -> Iterator[WaitingRun]:
+        """Yield the runs that are tried in the user's turn."""
+        return chain(islice(self.retries.values(), _LOOKED_AT), islice(self.first.values(), _LOOKED_AT))
 
-class Lane:
-    """The waiting runs of one priority."""
+
+class _ClientRuns:
+    """The waiting runs of one client."""
+
+    __slots__ = ("count", "users", "word")
 
     def __init__(self) -> None:
         # In the order of their turns.
-        self._clients: dict[Owner, _ClientRuns] = {}
-        # In the order in which they came.
-        self._by_span: dict[str, WaitingRun] = {}
-        self._avoiding: dict[str, WaitingRun] = {}
-        self.places = 0
-        """Places of the queue that are taken. See :attr:`WaitingRun.places`."""
+        self.users: dict[str, _UserRuns] = {}
+        self.count = 0
+        self.word: WaitWord = ""
+        """What the client's next run waits for; empty if it waits for the same as its lane."""
 
-    def __len__(self) -> int:
-        return len(self._by_span)
-
-    def find(self, span_id: str) -> WaitingRun | None:
-        """Return the run with this id."""
-        return self._by_span.get(span_id)
-
-    def places_of(self, owner: Owner) -> int:
-        """Return how many places the runs of one client take."""
-        runs = self._clients.get(owner)
-        return runs.places if runs is not None else 0
+    def next(self) -> Iterator[WaitingRun]:
+        """Yield the runs that are tried in the client's turn."""
+        if len(self.users) == 1:
+            for user in self.users.values():
+                return user.next()
+        return islice(chain.from_iterable(user.next() for user in self.users.values()), 2 * _LOOKED_AT)
 
     def add(self, run: WaitingRun) -> None:
-        """Put a run behind the other runs of its client."""
-        runs = self._clients.setdefault(run.owner, _ClientRuns())
-        runs.group(run)[run.span_id] = run
-        self._by_span[run.span_id] = run
-        if run.question.avoid:
-            self._avoiding[run.span_id] = run
-        places = run.places
-        runs.places += places
-        self.places += places
+        """Put a run behind the other runs of its user."""
+        user = self.users.get(run.question.user)
+        if user is None:
+            user = self.users[run.question.user] = _UserRuns()
+        user.group(run)[run.span_id] = run
+        self.count += 1
 
-    def remove(self, span_id: str) -> None:
-        """Take a run out. An unknown run does no harm."""
-        run = self._by_span.pop(span_id, None)
-        if run is None:
-            return
-        self._avoiding.pop(span_id, None)
-        runs = self._clients[run.owner]
-        del runs.group(run)[span_id]
-        places = run.places
-        runs.places -= places
-        self.places -= places
-        if not runs.first and not runs.retries:
-            del self._clients[run.owner]
+    def remove(self, run: WaitingRun, *, is_served: bool) -> None:
+        """Take a run out. ``is_served``: its user has had its turn."""
+        name = run.question.user
+        user = self.users[name]
+        del user.group(run)[run.span_id]
+        self.count -= 1
+        if not user.first and not user.retries:
+            del self.users[name]
+        elif is_served and len(self.users) > 1:
+            self.users[name] = self.users.pop(name)  # to the end
 
-    def serve(self, choose: Callable[[WaitingRun], W | Wait]) -> tuple[WaitingRun, W] | None:
-        """Take out the next run for which ``choose`` has a worker, and return both; ``None`` if all runs must wait."""
+
+class Lane:
+    """The waiting runs of one priority at one gate; ``gate`` None: nothing limits them."""
+
+    __slots__ = ("_clients", "_count", "gate", "priority", "until", "word")
+
+    def __init__(self, gate: Gate | None = None, priority: Priority = "interactive") -> None:
+        self.gate = gate
+        self.priority: Priority = priority
+        self.word: WaitWord = "workers"
+        """What the lane's runs wait for, as far as was looked at."""
+        self.until: float | None = None
+        """When the gate may let a run go; ``None`` while the lane does not wait for that."""
+        # In the order of their turns.
+        self._clients: dict[Owner, _ClientRuns] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, run: WaitingRun) -> None:
+        """Put a run behind the other runs of its user."""
+        owner = run.owner
+        runs = self._clients.get(owner)
+        if runs is None:
+            runs = self._clients[owner] = _ClientRuns()
+        runs.add(run)
+        self._count += 1
+
+    def remove(self, run: WaitingRun) -> None:
+        """Take out a run of this lane."""
+        self._take_out(run, run.owner, is_served=False)
+
+    def _take_out(self, run: WaitingRun, owner: Owner, *, is_served: bool) -> None:
+        clients = self._clients
+        runs = clients[owner]
+        runs.remove(run, is_served=is_served)
+        self._count -= 1
+        if not runs.count:
+            del clients[owner]
+        elif is_served and len(clients) > 1:
+            clients[owner] = clients.pop(owner)  # to the end
+
+    def serve(self, choose: Callable[[WaitingRun], W | Wait]) -> tuple[WaitingRun, W, WaitWord] | None:
+        """Take out the next run for which ``choose`` has a worker. Return both, and what the run waited for.
+
+        ``None``: all runs must wait. If a run waits for the gate, the runs behind it wait too, however small they are:
+        else a large run would never go.
+        """
         for owner, runs in self._clients.items():
-            for run in _looked_at(runs):
+            for run in runs.next():
                 chosen = choose(run)
                 if not isinstance(chosen, Wait):
-                    self._clients[owner] = self._clients.pop(owner)  # to the end
-                    self.remove(run.span_id)
-                    return run, chosen
+                    word = runs.word or self.word
+                    runs.word = ""
+                    self._take_out(run, owner, is_served=True)
+                    return run, chosen, word
+                if chosen.cause is WaitCause.GATE:
+                    runs.word = ""
+                    self.word, self.until = chosen.word, chosen.until
+                    return None
                 if not run.question.avoid:
+                    runs.word = chosen.word
                     break  # the run may use any worker: if it must wait, the client's other runs must wait too
+        self.until = None
         return None
 
-    def next_to_give_up(self) -> Iterable[WaitingRun]:
-        """Return the runs that may be the first to stop waiting: the oldest run, and the oldest runs that avoid workers.
+    def ahead_of(self, owner: Owner) -> int:
+        """Return how many runs go before a new run of this client, at most: its own, and as many of each other client."""
+        runs = self._clients.get(owner)
+        own = runs.count if runs is not None else 0
+        others = len(self._clients) - (runs is not None)
+        return min(self._count, own + (own + 1) * others)
 
-        A worker that dies with thousands of runs leaves as many that avoid it. This is asked in each turn of the broker, so it
-        returns a few of them; :attr:`avoids_more` says that there are more.
-        """
-        return chain(islice(self._by_span.values(), 1), islice(self._avoiding.values(), _LOOKED_AT))
-
-    @property
-    def avoids_more(self) -> bool:
-        """Whether more runs avoid workers than :meth:`next_to_give_up` returns."""
-        return len(self._avoiding) > _LOOKED_AT
-
-    def waiting_for(self, seconds: float, now: float) -> Iterator[WaitingRun]:
-        """Yield the runs that have waited for ``seconds`` or longer, the oldest first."""
-        for run in self._by_span.values():
-            if run.since + seconds > now:
-                return
-            yield run
-
-    def clear(self) -> list[WaitingRun]:
-        """Take all runs out, and return them."""
-        runs = list(self._by_span.values())
-        self._clients.clear()
-        self._by_span.clear()
-        self._avoiding.clear()
-        self.places = 0
-        return runs
-
-
-def _looked_at(runs: _ClientRuns) -> Iterator[WaitingRun]:
-    return chain(islice(runs.retries.values(), _LOOKED_AT), islice(runs.first.values(), _LOOKED_AT))
+    def words(self) -> Iterator[tuple[WaitWord, int]]:
+        """Yield, for each client, what its runs wait for, and how many there are."""
+        for runs in self._clients.values():
+            yield runs.word or self.word, runs.count

@@ -7,14 +7,16 @@ the run, or has not connected by then.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
+from headrace.wire.messages import WaitWord
 from headrace_engine.broker.client_shares import ClientShares
 from headrace_engine.broker.connected_workers import ConnectedWorker, ConnectedWorkers
 from headrace_engine.broker.lease_checks import LeaseChecks
 from headrace_engine.broker.waiting_run import Owner, WaitingRun
+from headrace_engine.limits.gate import Ticket
 
 _CHECKED_AT_ONCE = 1000
 """Leases about which workers are asked at one time."""
@@ -29,7 +31,11 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     attempt: int
     epoch: int
     run: WaitingRun | None = None
-    """The run as it waited. ``None``: an earlier broker gave the lease, and the client has told of it."""
+    """The run as it waited. ``None``: an earlier broker gave the lease, and the client did not tell its question."""
+    waited_for: WaitWord = ""
+    """What the run waited for last; empty if it did not wait."""
+    ticket: Ticket | None = None
+    """The run's share of the limits; ``None`` if nothing limits it."""
 
     @property
     def is_traced(self) -> bool:
@@ -94,15 +100,22 @@ class Leases:
         """A worker has connected. Clients may have told of leases on it before."""
         worker.spans |= {lease.span_id for lease in self._leases.values() if lease.epoch == worker.epoch}
 
-    def worker_left(self, worker: ConnectedWorker) -> None:
-        """A worker is gone, and so are the leases on it. Their clients see that on their own connections."""
-        for span_id in list(worker.spans):
-            self.remove(span_id)
+    def worker_left(self, worker: ConnectedWorker) -> list[Lease]:
+        """A worker is gone, and so are the leases on it. Return them. Their clients see that on their own connections."""
+        return self._remove_all(list(worker.spans))
 
-    def client_left(self, client: bytes) -> None:
-        """A client is gone, and so are its leases."""
-        for span_id in list(self._of_client.get(client, ())):
-            self.remove(span_id)
+    def client_left(self, client: bytes) -> list[Lease]:
+        """A client is gone, and so are its leases. Return them."""
+        return self._remove_all(list(self._of_client.get(client, ())))
+
+    def _remove_all(self, span_ids: list[str]) -> list[Lease]:
+        return [lease for span_id in span_ids if (lease := self.remove(span_id)) is not None]
+
+    def give_tickets(self, ticket_of: Callable[[WaitingRun], Ticket | None]) -> None:
+        """Give a ticket to each lease that has none and now stands before a gate."""
+        for lease in list(self._leases.values()):
+            if lease.ticket is None and lease.run is not None and (ticket := ticket_of(lease.run)) is not None:
+                self._leases[lease.span_id] = msgspec.structs.replace(lease, ticket=ticket)
 
     def unfinished_on(self, epoch: int) -> list[UnfinishedRun]:
         """Return the runs with a lease on a worker that want a span."""

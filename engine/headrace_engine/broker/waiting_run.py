@@ -6,7 +6,7 @@ import enum
 
 import msgspec
 
-from headrace.wire.messages import Acquire
+from headrace.wire.messages import Acquire, WaitWord
 
 Owner = int | bytes
 """The client that a run counts for: the pid of its process, or the connection if the pid is not known."""
@@ -58,6 +58,8 @@ class WaitCause(enum.IntEnum):
     """Each worker that the run may go to has all its runs, or is silent."""
     CLIENT_SHARE = 3
     """There is room on a worker, but the client has its share of this worker already."""
+    GATE = 4
+    """There is room on a worker, but the limits of the provider or of the settings let no run go."""
 
 
 class Wait(msgspec.Struct, frozen=True, gc=False):
@@ -68,3 +70,10 @@ class Wait(msgspec.Struct, frozen=True, gc=False):
 
     cause: WaitCause
     until: float | None
+    gate_word: WaitWord = ""
+    """What the gate says, if the cause is ``GATE``."""
+
+    @property
+    def word(self) -> WaitWord:
+        """The word for it in a Grant and in the status."""
+        return self.gate_word or ("share" if self.cause is WaitCause.CLIENT_SHARE else "workers")

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from headrace.wire.messages import Acquire, Grant, Refuse, Revoke
+from headrace.wire.messages import Acquire, Grant, Hold, Refuse, Release, Revoke
 from headrace_engine.broker.admission import Admission, Ask, Send
 from headrace_engine.broker.choice import NO_WORKERS_TIMEOUT
 from headrace_engine.broker.lease_checks import FIRST_CHECK, NEXT_CHECK, TOLD_CHECK
@@ -28,6 +28,12 @@ def ask(span_id: str, attempt: int = 1, priority: Priority = "interactive", avoi
 
 def granted(client: bytes, span_id: str, epoch: int, attempt: int = 1) -> Send:
     return Send(client, Grant(span_id, attempt, f"w{epoch}", f"ipc://w{epoch}", epoch))
+
+
+def waited(client: bytes, span_id: str, epoch: int, attempt: int = 1) -> Send:
+    """Return the grant of a run that has waited for a place on a worker."""
+    names = (span_id, attempt, f"w{epoch}", f"ipc://w{epoch}", epoch)
+    return Send(client, Grant(*names, waited_for="workers"))
 
 
 def refused(client: bytes, span_id: str, kind: str, answers: list[Send]) -> bool:
@@ -54,8 +60,8 @@ def test_a_run_waits_until_a_lease_is_given_back() -> None:
     assert admission.acquired(BOB, ask("b"), 0.0) == []
     assert (admission.lease_count, admission.waiting_count) == (1, 1)
 
-    assert admission.released(ANN, "a", 1) == [granted(BOB, "b", 1)]
-    assert admission.released(BOB, "b", 1) == []
+    assert admission.released(ANN, Release("a", 1), 0.0) == [waited(BOB, "b", 1)]
+    assert admission.released(BOB, Release("b", 1), 0.0) == []
     assert (admission.lease_count, admission.waiting_count) == (0, 0)
 
 
@@ -63,15 +69,15 @@ def test_a_run_waits_for_the_first_worker() -> None:
     admission = engine(workers=0)
 
     assert admission.acquired(ANN, ask("a"), 0.0) == []
-    assert admission.worker_joined("w1", "ipc://w1", 1) == [granted(ANN, "a", 1)]
+    assert admission.worker_joined("w1", "ipc://w1", 1) == [waited(ANN, "a", 1)]
 
 
 def test_a_lease_goes_to_the_worker_with_the_fewest_leases() -> None:
     admission = engine(workers=2, max_runs=10)
     for span_id, epoch in (("a", 1), ("b", 2), ("c", 1), ("d", 2)):
         assert admission.acquired(ANN, ask(span_id), 0.0) == [granted(ANN, span_id, epoch)]
-    admission.released(ANN, "b", 1)
-    admission.released(ANN, "d", 1)
+    admission.released(ANN, Release("b", 1), 0.0)
+    admission.released(ANN, Release("d", 1), 0.0)
 
     assert admission.acquired(ANN, ask("e"), 0.0) == [granted(ANN, "e", 2)]
     assert admission.acquired(ANN, ask("f"), 0.0) == [granted(ANN, "f", 2)]
@@ -84,7 +90,7 @@ def test_a_run_never_goes_to_a_worker_that_it_avoids() -> None:
     assert admission.acquired(ANN, ask("a", avoid=(1,)), 0.0) == [granted(ANN, "a", 2)]
 
     assert admission.acquired(ANN, ask("d", avoid=(1,)), 0.0) == []
-    assert admission.released(BOB, "c", 1) == [granted(ANN, "d", 2)]
+    assert admission.released(BOB, Release("c", 1), 0.0) == [waited(ANN, "d", 2)]
 
 
 def test_a_run_that_avoids_a_worker_holds_up_no_other_run() -> None:
@@ -92,7 +98,7 @@ def test_a_run_that_avoids_a_worker_holds_up_no_other_run() -> None:
     assert admission.acquired(ANN, ask("a", avoid=(1,)), 0.0) == []
 
     assert admission.acquired(BOB, ask("b"), 0.0) == [granted(BOB, "b", 1)]
-    assert admission.worker_joined("w2", "ipc://w2", 2) == [granted(ANN, "a", 2)]
+    assert admission.worker_joined("w2", "ipc://w2", 2) == [waited(ANN, "a", 2)]
 
 
 def test_a_run_that_avoids_every_worker_waits_no_longer_than_without_any() -> None:
@@ -108,7 +114,7 @@ def test_a_silent_worker_gets_no_leases_until_it_is_heard_again() -> None:
     assert admission.worker_suspected(1, True) == []
     assert admission.acquired(ANN, ask("a"), 0.0) == []
 
-    assert admission.worker_suspected(1, False) == [granted(ANN, "a", 1)]
+    assert admission.worker_suspected(1, False) == [waited(ANN, "a", 1)]
 
 
 def test_a_suspicion_of_a_worker_that_is_gone_changes_nothing() -> None:
@@ -127,7 +133,7 @@ def test_interactive_runs_go_before_batch_runs_and_each_lane_is_first_come_first
 
     order = ["now"]
     while admission.lease_count:
-        answers = admission.released(ANN, order[-1], 1)
+        answers = admission.released(ANN, Release(order[-1], 1), 0.0)
         order += [answer.message.span_id for answer in answers]
 
     assert order == ["now", "i1", "i2", "b1", "b2"]
@@ -139,7 +145,7 @@ def order_of_leases(admission: Admission, first: bytes) -> list[str]:
     order = []
     for answer in served:
         order.append(answer.message.span_id)
-        served += admission.released(answer.client, answer.message.span_id, answer.message.attempt)
+        served += admission.released(answer.client, Release(answer.message.span_id, answer.message.attempt), 0.0)
     return order
 
 
@@ -171,8 +177,8 @@ def test_a_worker_gets_no_more_runs_than_it_says_that_it_can_have() -> None:
     assert admission.acquired(ANN, ask("b"), 0.0) == []
     assert admission.acquired(ANN, ask("c"), 0.0) == []
 
-    assert admission.worker_told(1, 2, False) == [granted(ANN, "b", 1)]
-    assert admission.worker_told(1, -1, False) == [granted(ANN, "c", 1)]
+    assert admission.worker_told(1, 2, False) == [waited(ANN, "b", 1)]
+    assert admission.worker_told(1, -1, False) == [waited(ANN, "c", 1)]
 
 
 def test_a_worker_gets_no_more_runs_than_the_settings_allow_whatever_it_says() -> None:
@@ -193,7 +199,7 @@ def test_a_worker_that_is_leaving_keeps_its_leases_and_gets_no_new_ones() -> Non
     assert not admission.is_vacated(1)
     assert admission.lease_count == 4
 
-    admission.released(ANN, "a", 1)
+    admission.released(ANN, Release("a", 1), 0.0)
     assert admission.is_vacated(1)
 
 
@@ -222,7 +228,7 @@ def test_a_span_id_that_is_in_use_is_refused() -> None:
 def test_a_span_id_is_free_again_after_its_run() -> None:
     admission = engine()
     admission.acquired(ANN, ask("a"), 0.0)
-    admission.released(ANN, "a", 1)
+    admission.released(ANN, Release("a", 1), 0.0)
 
     assert admission.acquired(BOB, ask("a"), 0.0) == [granted(BOB, "a", 1)]
 
@@ -233,7 +239,7 @@ def test_a_further_attempt_replaces_the_attempt_before() -> None:
 
     assert admission.acquired(ANN, ask("a", 2, avoid=(1,)), 0.0) == [granted(ANN, "a", 2, attempt=2)]
     assert admission.lease_count == 1
-    assert admission.released(ANN, "a", 1) == []
+    assert admission.released(ANN, Release("a", 1), 0.0) == []
     assert admission.lease_count == 1
 
 
@@ -241,9 +247,9 @@ def test_only_the_client_that_holds_a_lease_can_give_it_back() -> None:
     admission = engine()
     admission.acquired(ANN, ask("a"), 0.0)
 
-    assert admission.released(BOB, "a", 1) == []
-    assert admission.released(ANN, "a", 2) == []
-    assert admission.released(ANN, "unknown", 1) == []
+    assert admission.released(BOB, Release("a", 1), 0.0) == []
+    assert admission.released(ANN, Release("a", 2), 0.0) == []
+    assert admission.released(ANN, Release("unknown", 1), 0.0) == []
     assert admission.lease_count == 1
 
 
@@ -256,7 +262,7 @@ def test_a_client_that_leaves_frees_its_leases_and_its_places() -> None:
     admission.acquired(ANN, ask("a2"), 0.0)
     admission.acquired(BOB, ask("b"), 0.0)
 
-    assert admission.client_left(ANN) == [granted(BOB, "b", 1)]
+    assert admission.client_left(ANN) == [waited(BOB, "b", 1)]
     assert (admission.lease_count, admission.waiting_count) == (1, 0)
     assert admission.client_left(ANN) == []
 
@@ -268,7 +274,7 @@ def test_a_worker_that_leaves_takes_its_leases_with_it() -> None:
 
     assert admission.worker_left(1, "died") == []
     assert admission.lease_count == 1
-    assert admission.released(ANN, "a", 1) == []
+    assert admission.released(ANN, Release("a", 1), 0.0) == []
     assert admission.worker_left(1, "died") == []
 
 
@@ -277,7 +283,7 @@ def test_a_run_is_tried_again_after_its_worker_died() -> None:
     admission.acquired(ANN, ask("a"), 0.0)
     admission.worker_left(1, "died")
 
-    admission.released(ANN, "a", 1)
+    admission.released(ANN, Release("a", 1), 0.0)
     assert admission.acquired(ANN, ask("a", 2, avoid=(1,)), 0.0) == [granted(ANN, "a", 2, attempt=2)]
 
 
@@ -295,27 +301,27 @@ def test_a_worker_that_says_hello_again_still_has_its_leases() -> None:
 def test_a_lease_of_an_earlier_broker_counts_on_its_worker() -> None:
     admission = engine(workers=1, max_runs=1)
 
-    assert admission.held(ANN, "a", 1, 1) == []
+    assert admission.held(ANN, Hold("a", 1, 1), 0.0) == []
 
     assert admission.lease_count == 1
     assert admission.acquired(BOB, ask("b"), 0.0) == []
-    assert admission.released(ANN, "a", 1) == [granted(BOB, "b", 1)]
+    assert admission.released(ANN, Release("a", 1), 0.0) == [waited(BOB, "b", 1)]
 
 
 def test_a_lease_of_an_earlier_broker_counts_on_a_worker_that_connects_later() -> None:
     admission = engine(workers=0, max_runs=1)
-    admission.held(ANN, "a", 1, 7)
+    admission.held(ANN, Hold("a", 1, 7), 0.0)
     admission.acquired(BOB, ask("b"), 0.0)
 
     assert admission.worker_joined("w7", "ipc://w7", 7) == []
-    assert admission.client_left(ANN) == [granted(BOB, "b", 7)]
+    assert admission.client_left(ANN) == [waited(BOB, "b", 7)]
 
 
 def test_no_client_takes_the_lease_of_another_by_claiming_it() -> None:
     admission = engine(workers=2)
     admission.acquired(ANN, ask("a"), 0.0)
 
-    admission.held(BOB, "a", 5, 2)
+    admission.held(BOB, Hold("a", 5, 2), 0.0)
     admission.client_left(BOB)
 
     assert admission.lease_count == 1
@@ -340,7 +346,7 @@ def test_a_lease_ends_if_its_worker_does_not_have_the_run_and_its_client_is_told
 
     ended = admission.checked(1, [("used", 1, True), ("unused", 1, False)])
 
-    assert ended == [Send(ANN, Revoke("unused", 1)), granted(ANN, "next", 1)]
+    assert ended == [Send(ANN, Revoke("unused", 1)), waited(ANN, "next", 1)]
     assert looked_at(admission, FIRST_CHECK + 1) == []
     # A client may keep a lease long after its run has ended.
     assert looked_at(admission, FIRST_CHECK + NEXT_CHECK) == ["next", "used"]
@@ -351,7 +357,7 @@ def test_a_late_answer_does_not_end_a_lease_that_was_given_after_the_question() 
     admission.acquired(ANN, ask("a"), 0.0)
     admission.checks(0.0)
     assert looked_at(admission, FIRST_CHECK) == ["a"]
-    admission.released(ANN, "a", 1)
+    admission.released(ANN, Release("a", 1), 0.0)
     admission.acquired(ANN, ask("a"), 0.0)
 
     assert admission.checked(1, [("a", 1, False)]) == []
@@ -372,18 +378,18 @@ def test_only_the_worker_of_a_lease_says_that_it_does_not_have_the_run() -> None
 def test_a_lease_that_a_client_claims_is_checked_soon_and_a_second_claim_does_not_delay_the_check() -> None:
     admission = engine()
     admission.client_joined(BOB, 7)
-    admission.held(BOB, "a", 1, 1)
+    admission.held(BOB, Hold("a", 1, 1), 0.0)
     admission.checks(0.0)
-    admission.held(BOB, "a", 1, 1)
+    admission.held(BOB, Hold("a", 1, 1), 0.0)
     admission.acquired(ANN, ask("b"), 0.0)
 
     assert admission.checks(TOLD_CHECK) == [Ask(1, [("a", 1, 7)])]
-    assert admission.checked(1, [("a", 1, False)]) == [Send(BOB, Revoke("a", 1)), granted(ANN, "b", 1)]
+    assert admission.checked(1, [("a", 1, False)]) == [Send(BOB, Revoke("a", 1)), waited(ANN, "b", 1)]
 
 
 def test_a_lease_on_a_worker_that_never_connects_ends() -> None:
     admission = engine(workers=0)
-    admission.held(ANN, "a", 1, 7)
+    admission.held(ANN, Hold("a", 1, 7), 0.0)
     admission.checks(0.0)
     assert admission.checks(FIRST_CHECK - 0.1) == []
 
@@ -417,7 +423,7 @@ def test_one_process_never_has_all_places_of_a_worker_however_many_connections_i
 
     assert {first.message.span_id, second.message.span_id} == {"b", "c"}
     assert isinstance(first.message, Grant)
-    assert admission.released(clients[0], "sp_0", 1)[0].client in clients
+    assert admission.released(clients[0], Release("sp_0", 1), 0.0)[0].client in clients
 
 
 def test_a_client_that_took_many_leases_and_used_none_gets_few_for_a_while() -> None:
@@ -445,7 +451,7 @@ def test_a_client_that_claims_leases_that_it_never_had_gets_few_for_a_while() ->
     admission = engine(max_runs=64)
     admission.client_joined(ANN, 7)
     for number in range(1000):
-        admission.held(ANN, f"told_{number}", 1, 1)
+        admission.held(ANN, Hold(f"told_{number}", 1, 1), 0.0)
     assert admission.lease_count == 4 * 63
     admission.acquired(BOB, ask("b"), 0.0)
     admission.checks(0.0)
@@ -454,9 +460,9 @@ def test_a_client_that_claims_leases_that_it_never_had_gets_few_for_a_while() ->
 
     answers = admission.checked(1, [(span_id, attempt, False) for span_id, attempt, _ in asked.leases])
 
-    assert answers[-1] == granted(BOB, "b", 1)
+    assert answers[-1] == waited(BOB, "b", 1)
     for number in range(1000):
-        admission.held(ANN, f"again_{number}", 1, 1)
+        admission.held(ANN, Hold(f"again_{number}", 1, 1), 0.0)
     assert admission.lease_count == 1 + 3
 
 
@@ -502,7 +508,7 @@ def test_a_run_whose_question_is_repeated_keeps_its_place_in_the_queue() -> None
         admission.acquired(ANN, ask(span_id), 0.0)
 
     assert admission.acquired(ANN, repeated("a"), 1.0) == []
-    assert admission.released(ANN, "now", 1) == [granted(ANN, "a", 1)]
+    assert admission.released(ANN, Release("now", 1), 0.0) == [waited(ANN, "a", 1)]
 
 
 def test_a_question_that_is_repeated_to_a_broker_that_never_heard_it_is_a_new_one() -> None:
@@ -566,7 +572,7 @@ def test_after_a_deadline_was_acted_upon_the_next_one_is_later() -> None:
     admission = engine(workers=2, max_runs=30)
     for number in range(100):
         admission.acquired(b"%d" % (number % 7), ask(f"sp_{number}", 1 + number % 2, avoid=(number % 4,)), number / 10)
-    admission.held(ANN, "told", 1, 9)
+    admission.held(ANN, Hold("told", 1, 9), 0.0)
     now = 10.0
     while (deadline := admission.next_deadline(now)) is not None and now < 200.0:
         assert deadline > now or now == 10.0
@@ -615,8 +621,8 @@ def test_no_client_takes_the_last_places_in_the_queue_for_itself() -> None:
     assert {refusal.kind for refusal in refusals} == {"queue_full"}
     assert "this client's waiting runs take 90 places" in refusals[0].reason
     assert admission.acquired(BOB, ask("b"), 0.0) == []
-    assert admission.released(ANN, "a0", 1) == [granted(ANN, "a1", 1)]
-    assert admission.released(ANN, "a1", 1) == [granted(BOB, "b", 1)]
+    assert admission.released(ANN, Release("a0", 1), 0.0) == [waited(ANN, "a1", 1)]
+    assert admission.released(ANN, Release("a1", 1), 0.0) == [waited(BOB, "b", 1)]
 
 
 def test_no_run_waits_for_ever_for_a_worker_that_does_not_connect() -> None:
@@ -664,7 +670,7 @@ def test_a_worker_s_restart_does_not_end_runs_that_waited_long_for_a_busy_worker
     admission.worker_left(1, "died")
 
     assert admission.due(60.0) == []
-    assert admission.worker_joined("w2", "ipc://w2", 2) == [granted(BOB, "b", 2)]
+    assert admission.worker_joined("w2", "ipc://w2", 2) == [waited(BOB, "b", 2)]
 
 
 def test_an_engine_that_stops_refuses_runs_that_wait_and_new_runs() -> None:
@@ -675,7 +681,7 @@ def test_an_engine_that_stops_refuses_runs_that_wait_and_new_runs() -> None:
     assert refused(BOB, "b", "stopping", admission.stopping())
     assert refused(BOB, "c", "stopping", admission.acquired(BOB, ask("c"), 0.0))
     assert (admission.lease_count, admission.waiting_count) == (1, 0)
-    assert admission.released(ANN, "a", 1) == []
+    assert admission.released(ANN, Release("a", 1), 0.0) == []
 
 
 def test_a_lease_freed_by_a_further_attempt_that_is_refused_goes_to_the_next() -> None:
@@ -685,7 +691,7 @@ def test_a_lease_freed_by_a_further_attempt_that_is_refused_goes_to_the_next() -
 
     answers = admission.acquired(ANN, ask("a", 2), 0.0)
 
-    assert granted(BOB, "b", 1) in answers
+    assert waited(BOB, "b", 1) in answers
 
 
 def test_a_client_that_leaves_does_not_end_the_lease_of_another() -> None:
@@ -694,7 +700,7 @@ def test_a_client_that_leaves_does_not_end_the_lease_of_another() -> None:
     admission.acquired(BOB, ask("b"), 0.0)
     admission.acquired(BOB, ask("c"), 0.0)
     admission.acquired(ANN, ask("a", 2), 0.0)  # refused: the queue is full
-    admission.released(BOB, "b", 1)
+    admission.released(BOB, Release("b", 1), 0.0)
     admission.acquired(BOB, ask("a"), 0.0)
     before = admission.lease_count
 
@@ -835,12 +841,12 @@ class AdmissionMachine(RuleBasedStateMachine):
     def client_gives_back(self, data: st.DataObject) -> None:
         held = [question for question, _ in self.leases.values()]
         client, span_id, attempt = data.draw(st.sampled_from([*held, *self.waiting]))
-        assert self.admission.released(client + b"!", span_id, attempt) == []
-        assert self.admission.released(client, span_id, attempt + 1) == []
+        assert self.admission.released(client + b"!", Release(span_id, attempt), 0.0) == []
+        assert self.admission.released(client, Release(span_id, attempt + 1), 0.0) == []
         self.answered += (client, span_id, attempt) in self.waiting
         self.forget(span_id)
-        self.follow(self.admission.released(client, span_id, attempt))
-        assert self.admission.released(client, span_id, attempt) == [] or span_id in self.leases
+        self.follow(self.admission.released(client, Release(span_id, attempt), 0.0))
+        assert self.admission.released(client, Release(span_id, attempt), 0.0) == [] or span_id in self.leases
 
     @rule(client=CLIENTS)
     def client_leaves(self, client: bytes) -> None:

@@ -1,4 +1,4 @@
-"""A lane of the queue: clients take turns, the retries of a client go first, and served runs leave nothing."""
+"""A lane of the queue: clients take turns, and in each client its users; a user's retries go first."""
 
 from __future__ import annotations
 
@@ -38,28 +38,6 @@ def served(lane: Lane) -> list[str]:
     return order
 
 
-def test_retries_count_as_the_other_runs_of_their_client_do() -> None:
-    lane = lane_of(waiting(ANN, "a"), waiting(ANN, "b", avoid=(1,)), waiting(ANN, "c", avoid=(1,)), waiting(BOB, "d"))
-
-    assert (lane.places_of(ANN), lane.places_of(BOB), len(lane)) == (3, 1, 4)
-    lane.remove("b")
-    assert (lane.places_of(ANN), len(lane)) == (2, 3)
-    lane.remove("a")
-    assert lane.places_of(ANN) == 1
-    lane.remove("c")
-    assert (lane.places_of(ANN), lane.places_of(BOB), len(lane)) == (0, 1, 1)
-
-
-def test_a_run_with_long_names_or_many_workers_to_avoid_takes_more_places() -> None:
-    """Otherwise the runs of one client could take a gigabyte of memory."""
-    lane = lane_of(waiting(ANN, "a", avoid=tuple(range(256))), waiting(BOB, "b"))
-    assert (lane.places_of(ANN), lane.places_of(BOB), lane.places, len(lane)) == (12, 1, 13, 2)
-    lane.remove("a")
-    assert (lane.places_of(ANN), lane.places) == (0, 1)
-    lane.clear()
-    assert lane.places == 0
-
-
 def test_clients_take_turns_and_retries_go_before_the_other_runs_of_their_client() -> None:
     lane = lane_of(
         waiting(ANN, "a1"), waiting(ANN, "a2"), waiting(ANN, "a3"),
@@ -67,7 +45,7 @@ def test_clients_take_turns_and_retries_go_before_the_other_runs_of_their_client
     )  # fmt: skip
 
     assert served(lane) == ["again", "b1", "a1", "b2", "a2", "a3"]
-    assert (len(lane), lane.places_of(ANN), lane.places_of(BOB)) == (0, 0, 0)
+    assert len(lane) == 0
 
 
 def test_the_connections_of_one_process_take_turns_as_one_client() -> None:
@@ -78,7 +56,6 @@ def test_the_connections_of_one_process_take_turns_as_one_client() -> None:
         *(of_one(b"%d" % number, f"a{number}") for number in range(3)), waiting(BOB, "b1"), waiting(BOB, "b2")
     )
 
-    assert lane.places_of(7) == 3
     assert served(lane) == ["a0", "b1", "a1", "b2", "a2"]
 
 
@@ -118,47 +95,6 @@ def test_a_turn_looks_at_a_bounded_number_of_a_client_s_runs() -> None:
     assert asked == [*(f"again {number}" for number in range(16)), "first 0"]
 
 
-def test_a_run_that_was_served_or_removed_is_not_found_and_an_unknown_one_does_no_harm() -> None:
-    lane = lane_of(waiting(ANN, "a"), waiting(ANN, "b"))
-    assert lane.find("b") is not None
-    assert lane.serve(anything) is not None
-
-    lane.remove("a")
-    lane.remove("unknown")
-
-    assert (lane.find("a"), lane.find("unknown")) == (None, None)
-    assert (len(lane), lane.places_of(ANN)) == (1, 1)
-
-
-def test_runs_that_have_waited_long_are_listed_the_oldest_first() -> None:
-    lane = lane_of(
-        waiting(ANN, "a1", 1.0), waiting(ANN, "again 1", 2.0, avoid=(1,)), waiting(BOB, "b", 2.0),
-        waiting(ANN, "again 2", 2.5, avoid=(1,)), waiting(ANN, "a2", 3.0),
-    )  # fmt: skip
-
-    assert [run.span_id for run in lane.waiting_for(10.0, 12.0)] == ["a1", "again 1", "b"]
-    assert list(lane.waiting_for(10.0, 10.5)) == []
-    assert len(lane) == 5
-
-
-def test_the_first_to_give_up_is_the_oldest_run_or_one_that_avoids_workers() -> None:
-    lane = lane_of(waiting(ANN, "a1"), waiting(ANN, "a2"), waiting(BOB, "b1", avoid=(1,)), waiting(BOB, "b2"))
-
-    assert [run.span_id for run in lane.next_to_give_up()] == ["a1", "b1"]
-    lane.remove("a1")
-    lane.remove("b1")
-    assert [run.span_id for run in lane.next_to_give_up()] == ["a2"]
-
-
-def test_of_many_runs_that_avoid_workers_only_the_oldest_are_looked_at_in_each_turn() -> None:
-    lane = lane_of(*(waiting(ANN, f"sp_{number}", avoid=(1,)) for number in range(1000)))
-
-    assert [run.span_id for run in lane.next_to_give_up()][:3] == ["sp_0", "sp_0", "sp_1"]
-    assert len(list(lane.next_to_give_up())) < 20
-    assert lane.avoids_more
-    assert not lane_of(waiting(ANN, "a", avoid=(1,))).avoids_more
-
-
 def test_a_retry_that_may_go_to_any_worker_goes_before_the_other_runs_of_its_client() -> None:
     retry = WaitingRun(ANN, Acquire("retry", 2, "openai", "m"), 0.0)
     lane = lane_of(waiting(ANN, "a"), retry)
@@ -176,10 +112,67 @@ def test_a_first_attempt_that_avoids_workers_holds_up_no_other_run_of_its_client
     assert found[0].span_id == "a"
 
 
-def test_after_it_was_cleared_nothing_is_left() -> None:
-    lane = lane_of(waiting(ANN, "a"), waiting(BOB, "b", avoid=(1,)))
+def of_user(user: str, span_id: str, attempt: int = 1, client: bytes = ANN) -> WaitingRun:
+    return WaitingRun(client, Acquire(span_id, attempt, "openai", "m", user=user), 0.0)
 
-    assert [run.span_id for run in lane.clear()] == ["a", "b"]
-    assert (len(lane), lane.places_of(ANN), lane.places_of(BOB), lane.find("a")) == (0, 0, 0, None)
-    assert lane.serve(anything) is None
-    assert lane.clear() == []
+
+def test_within_a_client_users_take_turns_and_the_retries_of_a_user_go_first() -> None:
+    lane = lane_of(
+        of_user("u", "u1"), of_user("u", "u2"), of_user("v", "v1"), waiting(BOB, "b1"),
+        of_user("u", "u3"), of_user("v", "v again", 2), waiting(BOB, "b2"),
+    )  # fmt: skip
+
+    assert served(lane) == ["u1", "b1", "v again", "b2", "u2", "v1", "u3"]
+
+
+def test_a_user_whose_runs_avoid_workers_holds_up_no_other_user_of_the_client() -> None:
+    picky = WaitingRun(ANN, Acquire("picky", 2, "openai", "m", avoid=[1], user="u"), 0.0)
+    lane = lane_of(picky, of_user("v", "v1"))
+
+    found = lane.serve(lambda waiting: FULL if waiting.question.avoid else "w1")
+
+    assert found is not None
+    assert found[0].span_id == "v1"
+
+
+def test_a_run_that_waits_for_the_gate_holds_up_the_runs_behind_it() -> None:
+    """Else small runs would go on and on, and a large one never."""
+    lane = lane_of(waiting(ANN, "large"), waiting(BOB, "small"))
+    blocked = Wait(WaitCause.GATE, 7.0, "limit")
+    assert (lane.word, lane.until) == ("workers", None)
+
+    assert lane.serve(lambda waiting: blocked if waiting.span_id == "large" else "w1") is None
+
+    assert (lane.word, lane.until) == ("limit", 7.0)
+    assert dict(lane.words()) == {"limit": 1}
+    assert [found[2] for found in [lane.serve(anything)] if found is not None] == ["limit"], "what it has waited for"
+
+
+def test_a_client_without_a_share_says_so_of_its_own_runs_only() -> None:
+    lane = lane_of(waiting(ANN, "a1"), waiting(ANN, "a2"), waiting(BOB, "b"))
+    no_share = Wait(WaitCause.CLIENT_SHARE, None)
+
+    assert lane.serve(lambda waiting: no_share if waiting.owner == ANN else FULL) is None
+
+    assert list(lane.words()) == [("share", 2), ("workers", 1)]
+
+
+def test_a_new_run_waits_for_its_client_s_runs_and_for_as_many_of_each_other_client() -> None:
+    lane = lane_of(*(waiting(ANN, f"a{number}") for number in range(5)), waiting(BOB, "b"))
+
+    assert lane.ahead_of(ANN) == 6
+    assert lane.ahead_of(BOB) == 3
+    assert lane.ahead_of(b"cyd") == 2
+    assert lane_of().ahead_of(ANN) == 0
+
+
+def test_a_run_that_was_removed_is_not_served() -> None:
+    first, second, again = waiting(ANN, "a"), waiting(ANN, "b"), waiting(ANN, "again", avoid=(1,))
+    lane = lane_of(first, second, again)
+
+    lane.remove(first)
+    lane.remove(again)
+
+    assert len(lane) == 1
+    assert served(lane) == ["b"]
+    assert (len(lane), list(lane.words())) == (0, [])

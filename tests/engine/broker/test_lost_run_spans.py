@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headrace.spans.span import CLIENT_LOST, LOST, Rank
-from headrace.wire.messages import Acquire
+from headrace.wire.messages import Acquire, Hold, Release
 from headrace_engine.broker.admission import Admission
 from headrace_engine.broker.leases import UnfinishedRun
 from headrace_engine.broker.lost_run_spans import lost_run_spans
@@ -36,17 +36,24 @@ def test_the_unfinished_runs_of_a_worker_have_a_lease_on_it(admission: Admission
 
 def test_the_unfinished_runs_of_a_client_have_a_lease(admission: Admission) -> None:
     assert [run.span_id for run in admission.unfinished_of(ANN)] == ["a", "b"]
-    admission.released(ANN, "a", 1)
+    admission.released(ANN, Release("a", 1), 100.0)
     assert [run.span_id for run in admission.unfinished_of(ANN)] == ["b", "waits"], (
         "the lease of a went to the run that waited"
     )
     assert admission.unfinished_of(b"nobody") == []
 
 
-def test_the_broker_stores_no_span_of_a_run_whose_lease_an_earlier_broker_gave(admission: Admission) -> None:
-    admission.held(BOB, "held", 1, 1)
+def test_of_a_lease_of_an_earlier_broker_the_broker_stores_a_span_if_the_client_tells_its_question(
+    admission: Admission,
+) -> None:
+    question = Acquire("told", 1, "openai", "m")
+    admission.held(BOB, Hold("untold", 1, 1), 101.0)
+    admission.held(BOB, Hold("told", 1, 1, question), 102.0)
+    admission.held(BOB, Hold("other", 2, 1, question), 102.0)
 
-    assert [run.span_id for run in admission.unfinished_of(BOB)] == ["c"]
+    assert [run.span_id for run in admission.unfinished_of(BOB)] == ["c", "told"]
+    assert admission.is_traced("told")
+    assert admission.unfinished_of(BOB)[1].asked_at == 102.0
 
 
 @pytest.mark.parametrize("error_type", [LOST, CLIENT_LOST])
