@@ -1,4 +1,5 @@
 """Gates for tests of the admission: open or closed as the test says, and a record of what the admission told them."""
+# ruff: noqa: ARG002 - the arguments are those of Gate and Gates
 
 from __future__ import annotations
 

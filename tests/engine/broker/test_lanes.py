@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from headrace.wire.messages import Acquire
@@ -35,9 +37,8 @@ def served(queue: Lanes, *, blocked: tuple[Gate, ...] = ()) -> list[str]:
     order: list[str] = []
     held: set[Lane] = set()
 
-    def choice(lane: Lane):  # type: ignore[no-untyped-def]
-        wait = Wait(WaitCause.GATE, None, "blocked")
-        return lambda run: wait if lane.gate in blocked else "w1"
+    def choice(lane: Lane) -> Callable[[WaitingRun], str | Wait]:
+        return lambda _: Wait(WaitCause.GATE, None, "blocked") if lane.gate in blocked else "w1"
 
     while (found := queue.serve(choice, held)) is not None:
         order.append(found[0].span_id)
@@ -122,7 +123,12 @@ def test_a_run_whose_gate_has_changed_waits_at_the_new_gate() -> None:
     queue.regroup(lambda each: same if each.span_id in ("a", "b", "old") else None)
 
     assert queue.waiting_at_gates() == {"x": 3}
-    assert [getattr(queue.lane_of(span_id), "gate", None) for span_id in ("a", "b", "c", "old")] == [same, same, None, same]
+    assert [getattr(queue.lane_of(span_id), "gate", None) for span_id in ("a", "b", "c", "old")] == [
+        same,
+        same,
+        None,
+        same,
+    ]
     assert [each.span_id for each in queue.waiting_for(0.0, 9.0)] == ["a", "b", "c", "old"]
     queue.regroup(lambda _: None)
     assert queue.waiting_at_gates() == {}
@@ -137,8 +143,7 @@ def test_the_first_gate_that_may_open_is_the_next_deadline() -> None:
     until = {"x": 7.0, "y": 5.0}
 
     assert queue.next_until() is None
-    choice = lambda lane: lambda run: Wait(WaitCause.GATE, until.get(run.span_id), "limit")  # noqa: E731
-    assert queue.serve(choice, set()) is None
+    assert queue.serve(lambda _: lambda run: Wait(WaitCause.GATE, until.get(run.span_id), "limit"), set()) is None
 
     assert queue.next_until() == 5.0
     queue.no_worker_has_room()
