@@ -9,10 +9,12 @@ import msgspec
 from headrace.wire.messages import LimitKind, SaidLimit
 from headrace_engine.limits.pacing import Pacing
 from headrace_engine.limits.said_limits import Mark, SaidLevel, SaidState
-from headrace_engine.limits.sliding_window import MEAN_WINDOW, SlidingWindow
+from headrace_engine.limits.sliding_window import MEAN_WINDOW, SLOTS_PER_SECOND, SlidingWindow, slot_of
 
 _KEPT_FOR_INTERACTIVE = 100
 """Batch runs leave one of so many parts of the limit to interactive runs."""
+_EMPTY_PART = 0.01
+"""A limit with less than this part left is used up."""
 _MEAN_WEIGHT = 0.05
 """Weight of a new run in the mean amount of a run."""
 
@@ -35,6 +37,8 @@ class MinuteLimit:
 
     __slots__ = (
         "_adjusted",
+        "_before",
+        "_others",
         "_pacing",
         "_window",
         "configured",
@@ -42,7 +46,6 @@ class MinuteLimit:
         "kind",
         "limit",
         "mean",
-        "others",
         "said",
         "since",
     )
@@ -56,9 +59,10 @@ class MinuteLimit:
         self.granted = 0
         self.mean = 0.0
         self._adjusted = 0
+        self._before = 0
         self._window = SlidingWindow()
-        self._window.advance(now)
-        self.others: SlidingWindow | None = None
+        self._others = SlidingWindow()
+        self._advance(now)
         self._pacing = Pacing(limit, now)
 
     def update(self, now: float) -> bool:
@@ -66,7 +70,7 @@ class MinuteLimit:
         said = self.said
         if said is not None and said.has_expired(now):
             self.said = said = None
-        limits = [limit for limit in (self.configured, said.limit if said else None) if limit is not None]
+        limits = [limit for limit in (self.configured, said.limit if said is not None else None) if limit is not None]
         if not limits:
             return False
         if min(limits) != self.limit:
@@ -77,7 +81,7 @@ class MinuteLimit:
     @property
     def source(self) -> str:
         """Where the limit comes from: ``settings``, ``headers`` or ``both``."""
-        if self.said is None or self.said.limit is None:
+        if self.said is None:
             return "settings"
         return "headers" if self.configured is None else "both"
 
@@ -86,80 +90,94 @@ class MinuteLimit:
 
         An amount that is larger than the limit goes alone.
         """
-        window = self._window
-        window.advance(now)
-        most = self.limit
+        wait = self._pacing.wait(amount, now, is_batch=is_batch)
+        own = self._window
+        if own.slot != int(now * SLOTS_PER_SECOND):
+            self._advance(now)
+        most = self.configured
+        if most is not None:
+            if is_batch:
+                most -= most // _KEPT_FOR_INTERACTIVE
+            missing = own.total + min(amount, most) - most
+            if missing > 0:
+                wait = max(wait, own.freed_at(missing) - now)
+        return wait if self.said is None else max(wait, self._wait_for_said(self.said, amount, now, is_batch=is_batch))
+
+    def _wait_for_said(self, said: SaidLevel, amount: int, now: float, *, is_batch: bool) -> float:
+        most = said.limit
         if is_batch:
             most -= most // _KEPT_FOR_INTERACTIVE
         need = min(amount, most)
-        wait = self._pacing.wait(amount, now, is_batch=is_batch)
-        missing = window.total + need - most
-        if missing > 0:
-            wait = max(wait, window.freed_at(missing) - now)
-        if self.said is not None:
-            wait = max(wait, self.said.wait(need, self.granted, now))
-        return wait
+        wait = said.wait(need, self.granted, now) if said.is_shared else 0.0
+        missing = self._window.total + self._others.total + need - most
+        return max(wait, self._window.freed_at(missing, self._others) - now) if missing > 0 else wait
+
+    def _advance(self, now: float) -> None:
+        slot = slot_of(now)
+        self._window.advance(slot)
+        self._others.advance(slot)
 
     def take(self, amount: int, now: float) -> None:
         """An amount goes now."""
-        self._window.advance(now)
-        self._window.add(amount)
+        window = self._window
+        if window.slot != int(now * SLOTS_PER_SECOND):
+            self._advance(now)
+        window.add(amount)
         self.granted += amount
         self.mean += (amount - self.mean) * (_MEAN_WEIGHT if self.mean else 1.0)
         self._pacing.take(amount, now)
 
-    def mark(self, number: int, now: float) -> Mark:
-        """Return where the limit stands after a grant."""
-        return Mark(number, now, self._window.total - self._adjusted, self.granted)
+    @property
+    def used(self) -> int:
+        """All that was counted until the last grant, as a response to its run must know it."""
+        return self._window.total + self._others.total - self._adjusted
 
     def change(self, slot: int, difference: int, now: float) -> None:
-        """A run took more or less than it reserved in this slot. What was never reserved counts from now if the slot is gone."""
-        self._window.advance(now)
+        """A run took more or less than it reserved in this slot. If the slot is gone, what was not reserved counts from now."""
+        self._advance(now)
         if not self._window.change(slot, difference) and difference > 0:
             self._window.add(difference)
         self._pacing.take(difference, now)
 
-    def hear(self, said: SaidLimit, mark: Mark | None, now: float) -> None:
-        """A response's headers say this. ``mark``: that of its run; None if this limit was not known at its grant."""
-        if self.said is None:
-            self.said = SaidLevel()
-        used = self.said.hear(said, mark or Mark(0, now, 0, 0), now)
-        self.update(now)
-        if used is None:
-            return
-        self._window.advance(now)
-        self._adjust(used - (mark.used if mark else 0) - self._adjusted, now)
+    def hear(self, said: SaidLimit, mark: Mark | None, now: float, *, is_refused: bool) -> None:
+        """A response's headers say this. ``mark``: that of its run; None if this limit was not known at its grant.
 
-    def _adjust(self, unknown: int, now: float) -> None:
-        """So much more is used than was counted: by others, or by runs before the limit was known. Negative: less."""
-        if self.others is None:
-            self.others = SlidingWindow()
-        self.others.advance(now)
-        if unknown > 0:
-            self.others.add(unknown)
-            self._window.add(unknown)
-            self._adjusted += unknown
+        ``is_refused``: the provider took no request, because a limit was reached.
+        """
+        mark = mark or Mark(0, now, self._before, 0)
+        if self.said is None and said.limit is not None:
+            self.said = SaidLevel(said.limit)
+        level = self.said
+        used = None if level is None else level.hear(said, mark, now)
+        if level is None or used is None:
             return
-        for slot, amount in self.others.slots():
-            if unknown >= 0:
-                break
-            part = min(amount, -unknown)
-            self.others.change(slot, -part)
-            self._window.change(slot, -part)
-            self._adjusted -= part
-            unknown += part
+        self._advance(now)
+        self._adjust(used - mark.used - self._adjusted)
+        is_used_up = level.limit - used <= max(level.limit * _EMPTY_PART, self.mean)
+        level.share(self._others.total, now, is_used_up=is_used_up, is_refused=is_refused)
+
+    def _adjust(self, unknown: int) -> None:
+        """So much more is used than was counted: by others, or by runs before the limit was known. Negative: less."""
+        if unknown > 0:
+            self._others.add(unknown)
+            self._adjusted += unknown
+        elif unknown < 0:
+            self._adjusted -= self._others.remove_oldest(-unknown)
 
     def left(self, now: float) -> int:
         """Return how much of the limit is left now, pacing aside."""
-        self._window.advance(now)
-        left: float = self.limit - self._window.total
-        if self.said is not None:
-            left = min(left, self.said.left(self.granted, now))
-        return max(math.floor(left), 0)
+        self._advance(now)
+        used = self._window.total
+        left = math.inf if self.configured is None else float(self.configured - used)
+        said = self.said
+        if said is not None:
+            left = min(left, said.limit - used - self._others.total)
+            if said.is_shared:
+                left = min(left, said.left(self.granted, now))
+        return max(math.floor(min(left, self.limit)), 0)
 
     def expected_wait(self, amount: int, now: float) -> float:
         """Return the seconds until an amount has gone, perhaps in several runs."""
-        self._window.advance(now)
         free = min(self.left(now), max(self._pacing.level(now), 0.0))
         if amount <= free:
             return 0.0
@@ -167,16 +185,13 @@ class MinuteLimit:
 
     def to_state(self, now: float) -> MinuteState:
         """Return what the next broker needs."""
-        self._window.advance(now)
-        others = self.others
-        if others is not None:
-            others.advance(now)
+        self._advance(now)
         return MinuteState(
             self.kind,
             self.limit,
             self.configured,
             self._window.slots(),
-            [] if others is None else others.slots(),
+            self._others.slots(),
             self._pacing.level(now),
             self.mean,
             None if self.said is None else self.said.to_state(self.granted),
@@ -188,10 +203,9 @@ class MinuteLimit:
         one = cls(state.kind, max(state.limit, 1), 0, now)
         one.configured = state.configured
         one.mean = max(state.mean, 0.0)
-        one._window.restore(state.used, now)
-        if state.others:
-            one.others = SlidingWindow()
-            one.others.restore(state.others, now)
+        one._window.restore(state.used)
+        one._others.restore(state.others)
+        one._before = one.used
         one._pacing.take(round(one._pacing.burst - min(state.level, one._pacing.burst)), now)
         one.said = None if state.said is None else SaidLevel.from_state(state.said, now)
         return one

@@ -48,13 +48,16 @@ class Pacing:
     def wait(self, amount: int, now: float, *, is_batch: bool) -> float:
         """Return the seconds until an amount may leave; 0.0 if it may now. A larger amount than the burst needs a full bucket."""
         burst = self.burst
-        if is_batch:
+        level = self._level
+        if level < burst:
+            level = min(level + (now - self._at) * self.rate, burst)
+        need = float(amount)
+        if is_batch and burst > 1:
             part = burst * _BATCH_PART
-            # One whole run at least: a small limit has no place for two classes.
-            need = min(burst, burst - part + min(float(amount), part)) if burst > 1 else min(float(amount), burst)
-        else:
-            need = min(float(amount), burst)
-        missing = need - self.level(now) - _TOLERANCE
+            need = max(burst - part + min(need, part), min(need, burst))
+        elif need > burst:
+            need = burst
+        missing = need - level - _TOLERANCE
         return missing / self.rate + _TOLERANCE if missing > 0 else 0.0
 
     def take(self, amount: int, now: float) -> None:

@@ -24,15 +24,25 @@ LIMIT_KINDS: tuple[LimitKind, ...] = get_args(LimitKind)
 
 
 class Reservation:
-    """What one run took from the limits of one pool, from its grant to its end. Made by :meth:`RateLimits.take`."""
+    """What one run took from the limits of one pool, from its grant to its end. Made by :meth:`RateLimits.take`.
 
-    __slots__ = ("cost", "marks", "number", "slot")
+    ``number``: of the grant in its pool. ``used`` and ``granted``: where each kind of limit stood after it.
+    """
 
-    def __init__(self, cost: Cost, number: int, slot: int, marks: list[Mark | None]) -> None:
+    __slots__ = ("at", "cost", "granted", "number", "used")
+
+    def __init__(self, cost: Cost, number: int, at: float) -> None:
         self.cost = cost
         self.number = number
-        self.slot = slot
-        self.marks = marks
+        self.at = at
+        self.used = [0] * len(LIMIT_KINDS)
+        self.granted = [0] * len(LIMIT_KINDS)
+
+    def mark(self, index: int, since: int) -> Mark | None:
+        """Return where a limit stood at the grant; None if it was not known then. ``since``: the last grant before it was."""
+        if self.number <= since:
+            return None
+        return Mark(self.number, self.at, self.used[index], self.granted[index])
 
 
 class RateLimits:
@@ -78,17 +88,20 @@ class RateLimits:
         is_batch = priority == "batch"
         for index, limit in self._active:
             one = limit.wait(cost[index], now, is_batch=is_batch)
-            wait = max(wait, one)
+            if one > wait:  # noqa: PLR1730 - half the time of max()
+                wait = one
         return now + wait if wait > 0.0 else None
 
     def take(self, cost: Cost, now: float) -> Reservation:
         """A run is granted: it takes its share of all limits, whether they have room or not."""
         self._number += 1
-        marks: list[Mark | None] = [None] * len(LIMIT_KINDS)
+        reservation = Reservation(cost, self._number, now)
+        used, granted = reservation.used, reservation.granted
         for index, limit in self._active:
             limit.take(cost[index], now)
-            marks[index] = limit.mark(self._number, now)
-        return Reservation(cost, self._number, slot_of(now), marks)
+            used[index] = limit.used
+            granted[index] = limit.granted
+        return reservation
 
     def settle(self, reservation: Reservation, input_tokens: int, output_tokens: int, now: float) -> None:
         """The run took this many tokens, as far as is known now. May be called again with better figures."""
@@ -96,14 +109,16 @@ class RateLimits:
         for index, limit in self._active:
             difference = cost[index] - reservation.cost[index]
             if difference and reservation.number > limit.since:
-                limit.change(reservation.slot, difference, now)
+                limit.change(slot_of(reservation.at), difference, now)
         reservation.cost = cost
 
     def refund_tokens(self, reservation: Reservation, now: float) -> None:
         """The provider refused the run: its tokens are given back. Its request stays counted."""
         self.settle(reservation, 0, 0, now)
 
-    def said(self, limits: Sequence[SaidLimit], reservation: Reservation | None, now: float) -> None:
+    def said(
+        self, limits: Sequence[SaidLimit], reservation: Reservation | None, now: float, *, is_refused: bool = False
+    ) -> None:
         """The headers of a response say this. ``reservation``: that of its run; None if it was granted before the pool was known.
 
         A lower limit counts at once. What cannot be true is ignored, and counted in ``lies``.
@@ -118,7 +133,8 @@ class RateLimits:
                 if said.limit is None:
                     continue
                 limit = self._limits[index] = MinuteLimit(said.kind, said.limit, self._number, now)
-            limit.hear(said, None if reservation is None else reservation.marks[index], now)
+            mark = None if reservation is None else reservation.mark(index, limit.since)
+            limit.hear(said, mark, now, is_refused=is_refused)
         self._refresh(now)
 
     def forget_old(self, now: float) -> None:

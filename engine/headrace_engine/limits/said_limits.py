@@ -26,6 +26,20 @@ _WEIGHT = 0.25
 """Weight of a new measurement of the speed."""
 _LEAST_REGAIN = 0.05
 """Part of the limit's own speed at which the rest is expected to come back at least: something must go to learn more."""
+_KEPT_STEP = 0.01
+"""Part of the limit that is kept free in addition, each second in which nothing was left because of others."""
+_REFUSED_STEP = 0.003
+"""The same, if the provider refused a run but nothing else shows that others use the key."""
+_OTHERS_PART = 0.02
+"""Others use the key if they have used more than this part of the limit: less may be a mistake of the counting."""
+_SHARED_PART = 0.001
+"""Others may use the key as long as more than this part of the limit is kept free because of them."""
+_MOST_KEPT = 0.05
+"""Part of the limit that is kept free at most."""
+_KEPT_FOR = 120.0
+"""Seconds until most of what was kept free is used again."""
+_STEP_AFTER = 1.0
+"""Seconds between two steps."""
 _SAME_RESET = 1.5
 """Seconds by which two reports may differ about the end of the same fixed minute."""
 _FIXED_AFTER = 5.0
@@ -59,6 +73,7 @@ class SaidState(msgspec.Struct, frozen=True, gc=False):
     regain: float
     reset_at: float | None
     is_fixed: bool
+    kept: float
 
 
 def is_lie(said: SaidLimit) -> bool:
@@ -72,57 +87,71 @@ def is_lie(said: SaidLimit) -> bool:
 
 
 class SaidLevel:
-    """What is known of one limit from headers. ``limit``: None if nothing is known. ``seen_at``: the last report."""
+    """What is known of one limit from headers.
+
+    ``limit``: the last one told. ``is_shared``: others use the same key, so what is left must be asked here. Else what
+    this pool counts itself is exact, and newer than what responses tell.
+    """
 
     __slots__ = (
         "_agreed_since",
         "_at",
         "_granted",
         "_is_fixed",
+        "_kept",
+        "_kept_at",
         "_number",
         "_reference",
         "_regain",
         "_remaining",
         "_reset_at",
+        "_seen_at",
+        "_speed",
+        "is_shared",
         "limit",
-        "seen_at",
     )
 
-    def __init__(self) -> None:
-        self.limit: int | None = None
-        self.seen_at = 0.0
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.is_shared = False
+        self._seen_at = 0.0
         self._number = -1
         self._at = 0.0
         self._granted = 0
         self._remaining: int | None = None
-        self._regain = 0.0
+        self._speed = self._regain = limit / WINDOW
         self._reference: tuple[float, int, int] | None = None
         self._reset_at = -math.inf
         self._agreed_since = 0.0
         self._is_fixed = False
+        self._kept = 0.0
+        self._kept_at = 0.0
 
     def hear(self, said: SaidLimit, mark: Mark, now: float) -> int | None:
         """A response to the run with this mark says this. Return how much of the limit is used, in all; None if not said.
 
         A response to an earlier run than the last one says nothing new, and is left out.
         """
-        limit = said.limit if said.limit is not None else self.limit
+        limit = self.limit if said.limit is None else said.limit
         remaining = said.remaining
-        if limit is None or mark.number < self._number or (remaining is not None and remaining > limit):
+        if mark.number < self._number or (remaining is not None and remaining > limit):
             return None
+        before = self._remaining
         is_again = mark.number == self._number and limit == self.limit
-        if is_again and remaining is not None and self._remaining is not None and remaining >= self._remaining:
+        if is_again and remaining is not None and before is not None and remaining >= before:
             return None
-        if limit != self.limit:
-            self._regain = limit / WINDOW
-            self._reference = None
-        self.limit = limit
-        self.seen_at = now
+        self._seen_at = now
         self._number = mark.number
+        if limit != self.limit:
+            self.limit = limit
+            self._speed = self._regain = limit / WINDOW
+            self._reference = None
         if remaining is None:
             return None
         if said.reset is not None:
             self._hear_reset(mark.at + said.reset, mark.at)
+            is_long = said.reset > 1.5 * WINDOW and remaining < limit
+            self._speed = (limit - remaining) / said.reset if is_long else limit / WINDOW
         self._measure(remaining, mark, limit)
         self._at = mark.at
         self._granted = mark.granted
@@ -142,7 +171,7 @@ class SaidLevel:
 
     def _measure(self, remaining: int, mark: Mark, limit: int) -> None:
         """Measure at which speed the rest comes back, beside what this pool takes."""
-        speed = limit / WINDOW
+        speed = self._speed
         if self._reference is None:
             self._reference = (mark.at, remaining, mark.granted)
             return
@@ -150,21 +179,42 @@ class SaidLevel:
         if mark.at - at < _MEASURED_OVER:
             return
         measured = (remaining - before + mark.granted - granted) / (mark.at - at)
-        if remaining >= limit - 1 and measured < speed:
-            measured = speed  # a full limit regains nothing
+        if remaining >= limit - 1:
+            measured = max(measured, speed)  # a limit that is whole regains nothing
         measured = min(max(measured, -speed), 2 * speed)
         self._regain += (measured - self._regain) * _WEIGHT
         self._regain = min(max(self._regain, speed * _LEAST_REGAIN), speed)
         self._reference = (mark.at, remaining, mark.granted)
 
+    def share(self, others: int, now: float, *, is_used_up: bool, is_refused: bool) -> None:
+        """Others have used this much. ``is_used_up``: nothing was left. ``is_refused``: the provider refused the run.
+
+        If nothing was left, more is kept free from now on: others send between two reports. Else a little less.
+        """
+        has_others = others > self.limit * _OTHERS_PART
+        passed = now - self._kept_at
+        if passed >= _STEP_AFTER:
+            self._kept_at = now
+            self._kept *= max(1.0 - passed / _KEPT_FOR, 0.0)
+            if is_used_up and (has_others or is_refused):
+                step = _KEPT_STEP if has_others else _REFUSED_STEP
+                self._kept = min(self._kept + step * self.limit, _MOST_KEPT * self.limit)
+        self.is_shared = has_others or self._kept > self.limit * _SHARED_PART
+
     def left(self, granted: int, now: float) -> float:
         """Return how much is left by the headers alone. ``granted``: all that was granted until now."""
-        if self._remaining is None or self.limit is None:
+        if self._remaining is None:
             return math.inf
-        left = float(self._remaining - (granted - self._granted))
-        if not self._is_fixed or now < self._at:
-            return left + max(now - self._at, 0.0) * self._regain
-        return left if now < self._reset_at + MARGIN / 2 else math.inf
+        left = self._remaining - (granted - self._granted) - self._kept
+        if self._is_fixed:
+            return left if now < self._reset_at + MARGIN / 2 else math.inf
+        left += max(now - self._at, 0.0) * self._regain
+        old = now - self._old_at()
+        return left if old <= 0.0 else left + old * self.limit / WINDOW
+
+    def _old_at(self) -> float:
+        """Return from when the last response is too old to tell how slowly the rest comes back."""
+        return max(self._at + WINDOW, min(self._reset_at, self._seen_at + SAID_FOR))
 
     def wait(self, amount: int, granted: int, now: float) -> float:
         """Return the seconds until this amount is left; 0.0 if it is now."""
@@ -173,34 +223,45 @@ class SaidLevel:
             return 0.0
         if self._is_fixed:
             return self._reset_at + MARGIN / 2 - now
-        return missing / self._regain + 1e-6
+        until_old = max(self._old_at() - now, 0.0)
+        wait = missing / self._regain
+        if wait > until_old:
+            wait = until_old + (missing - until_old * self._regain) / (self._regain + self.limit / WINDOW)
+        return wait + 1e-6
 
     def has_expired(self, now: float) -> bool:
         """Return whether the last headers are too old to count."""
-        return self.limit is not None and now - self.seen_at > SAID_FOR
+        return now - self._seen_at > SAID_FOR
 
-    def to_state(self, granted: int) -> SaidState | None:
-        """Return what the next broker needs; None if nothing is known."""
-        if self.limit is None:
-            return None
+    def to_state(self, granted: int) -> SaidState:
+        """Return what the next broker needs."""
         reset_at = self._reset_at if math.isfinite(self._reset_at) else None
         taken = granted - self._granted
         return SaidState(
-            self.limit, self.seen_at, self._at, taken, self._remaining, self._regain, reset_at, self._is_fixed
+            self.limit,
+            self._seen_at,
+            self._at,
+            taken,
+            self._remaining,
+            self._regain,
+            reset_at,
+            self._is_fixed,
+            self._kept,
         )
 
     @classmethod
     def from_state(cls, state: SaidState, now: float) -> SaidLevel:
         """Return the level as an earlier broker left it, for a limit of which nothing is granted yet."""
-        level = cls()
-        level.limit = max(state.limit, 1)
-        level.seen_at = min(state.seen_at, now)
+        level = cls(max(state.limit, 1))
+        level._seen_at = level._kept_at = level._agreed_since = now
         level._at = min(state.at, now)
-        level._granted = -state.taken
+        level._granted = -max(state.taken, 0)
         level._remaining = state.remaining
-        least = level.limit / WINDOW * _LEAST_REGAIN
-        level._regain = min(max(state.regain, least), level.limit / WINDOW)
-        level._is_fixed = state.is_fixed and state.reset_at is not None
-        level._reset_at = -math.inf if state.reset_at is None else min(state.reset_at, now + _LATEST_RESET)
-        level._agreed_since = now
+        speed = level._speed
+        level._regain = min(max(state.regain, speed * _LEAST_REGAIN), speed)
+        if state.reset_at is not None:
+            level._is_fixed = state.is_fixed
+            level._reset_at = min(state.reset_at, now + SAID_FOR)
+        level._kept = min(max(state.kept, 0.0), _MOST_KEPT * level.limit)
+        level.is_shared = True
         return level
