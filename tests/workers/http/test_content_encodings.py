@@ -101,7 +101,7 @@ def test_an_unknown_encoding_is_named_and_the_status_is_reported(
         assert recorder.status == int(status[:3]), encoding
         assert recorder.body == b"", encoding
         assert recorder.failure == (
-            "read",
+            "unreadable",
             f"the body is packed as {unknown!r} (content-encoding), which was not asked for",
         )
 
@@ -118,7 +118,7 @@ def test_a_body_in_two_fields_is_unpacked(run: Run, address: Callable[[Server], 
 def test_a_bomb_of_many_layers_is_refused(run: Run, address: Callable[[Server], str]) -> None:
     recorder = read(run, address, response(", ".join(["gzip"] * 3), b"x"))
 
-    assert recorder.failure == ("read", "the body is packed 3 times; 2 are unpacked at most")
+    assert recorder.failure == ("unreadable", "the body is packed 3 times; 2 are unpacked at most")
 
 
 @cache
@@ -132,7 +132,7 @@ def test_a_bomb_is_unpacked_to_200_times_its_size_and_no_more(
 ) -> None:
     recorder = read(run, address, response(", ".join(["gzip"] * layers), bomb(layers)))
 
-    assert recorder.failure == ("read", "the compressed body unpacks to more than 200 times its size")
+    assert recorder.failure == ("unreadable", "the compressed body unpacks to more than 200 times its size")
     assert len(recorder.body) <= 16 * MIB
     assert max(map(len, recorder.pieces)) <= PIECE
 
@@ -209,7 +209,7 @@ def test_a_cut_or_damaged_packed_body_is_a_failure(run: Run, address: Callable[[
     head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\n\r\n".encode()
 
     assert read(run, address, head + packed[:-9], is_cut=True).failure == ("read", CUT_REASON)
-    assert read(run, address, response(encoding, b"x" * 40)).failure == ("read", "the compressed body is damaged")
+    assert read(run, address, response(encoding, b"x" * 40)).failure == ("unreadable", "the compressed body is damaged")
 
 
 class Turns:
@@ -271,12 +271,12 @@ def test_one_connection_does_not_use_up_a_turn_of_the_loop(
 def test_endless_interim_responses_are_a_failure(run: Run) -> None:
     recorder = read(run, lambda server: server.url, b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000)
 
-    assert recorder.failure == ("read", "response head over 65536 bytes")
+    assert recorder.failure == ("unreadable", "response head over 65536 bytes")
 
 
 def test_a_field_that_is_repeated_very_often_costs_little(run: Run) -> None:
     began = time.thread_time()
     recorder = read(run, lambda server: server.url, b"HTTP/1.1 200 OK\r\n" + b"a:\r\n" * 60_000 + b"\r\n")
 
-    assert recorder.failure == ("read", "response head over 65536 bytes")
+    assert recorder.failure == ("unreadable", "response head over 65536 bytes")
     assert time.thread_time() - began < 2.0

@@ -335,9 +335,11 @@ def test_an_unreadable_event_ends_a_stream_unless_the_answer_is_complete() -> No
         ({"type": "new_error"}, "provider_unavailable", "new_error"),
     ],
 )
-def test_an_error_in_a_stream_is_classified_by_its_type(error: JSON, kind: str, code: str) -> None:
+def test_an_error_in_a_stream_is_classified_by_its_type(error: JSON, kind: Any, code: str) -> None:
     failure = failure_of(TEXT, {"type": "error", "error": {"message": "m"} | error, "request_id": "r1"})
-    assert failure == ProviderFailure(kind, "m", request_id="r1", code=code)  # type: ignore[arg-type]
+    is_final = code in {"contract_spend_limit_reached", "billing_error"}
+    may_retry = kind in {"rate_limit", "provider_unavailable"} and not is_final
+    assert failure == ProviderFailure(kind, "m", request_id="r1", code=code, may_retry=may_retry, is_final=is_final)
 
 
 def test_an_error_is_found_in_each_form() -> None:

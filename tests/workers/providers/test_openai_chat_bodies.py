@@ -74,26 +74,28 @@ def test_a_body_that_is_no_answer_fails(body: dict[str, Any] | bytes, kind: str,
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"),
+    ("status", "kind", "may_retry"),
     [
-        (400, "invalid_request"),
-        (401, "authentication"),
-        (403, "authentication"),
-        (404, "invalid_request"),
-        (408, "provider_unavailable"),
-        (409, "provider_unavailable"),
-        (413, "invalid_request"),
-        (422, "invalid_request"),
-        (429, "rate_limit"),
-        (500, "provider_unavailable"),
-        (529, "provider_unavailable"),
-        (418, "invalid_request"),
-        (302, "provider_protocol"),
+        (400, "invalid_request", False),
+        (401, "authentication", False),
+        (403, "authentication", False),
+        (404, "invalid_request", False),
+        (408, "provider_unavailable", True),
+        (409, "provider_unavailable", True),
+        (413, "invalid_request", False),
+        (422, "invalid_request", False),
+        (429, "rate_limit", True),
+        (498, "provider_unavailable", True),
+        (500, "provider_unavailable", True),
+        (501, "provider_unavailable", False),
+        (529, "provider_unavailable", True),
+        (418, "invalid_request", False),
+        (302, "provider_protocol", False),
     ],
 )
-def test_a_status_tells_the_kind(status: int, kind: str) -> None:
+def test_a_status_tells_the_kind(status: int, kind: Any, may_retry: bool) -> None:
     failure = API.read_error(status, {"x-request-id": "r1"}, b'{"error":{"message":"m","code":"c"}}')
-    assert failure == ProviderFailure(kind, "m", status_code=status, request_id="r1", code="c")  # type: ignore[arg-type]
+    assert failure == ProviderFailure(kind, "m", status_code=status, request_id="r1", code="c", may_retry=may_retry)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ def test_the_reason_is_the_providers_text_in_each_form_of_an_error(body: bytes, 
         ({"retry-after": "nan"}, None),
         ({"retry-after": "Sun, 02 Nov 2025 17:36:00 GMT"}, None),
         ({"retry-after": "Sun, 02 Nov 2025 17:36:00 GMT", "date": "Sun, 02 Nov 2025 17:35:49 GMT"}, 11.0),
-        ({"retry-after": "Sun, 02 Nov 2025 17:35:00 GMT", "date": "Sun, 02 Nov 2025 17:35:49 GMT"}, 0.0),
+        ({"retry-after": "Sun, 02 Nov 2025 17:35:00 GMT", "date": "Sun, 02 Nov 2025 17:35:49 GMT"}, None),
     ],
 )
 def test_the_wait_is_read_without_a_clock(headers: dict[str, str], wait: float | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from headrace.types import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCallPart, Usage
@@ -75,9 +76,10 @@ def test_a_completion_becomes_a_finished_message_with_all_its_fields() -> None:
 
 
 def test_a_failure_becomes_a_failed_message_with_the_unsent_text() -> None:
-    ended = ProviderFailure("rate_limit", "slow down", 429, "req_body", "limit", 2.5)
+    ended = ProviderFailure("rate_limit", "slow down", 429, "req_body", "limit", 2.5, may_retry=True)
+    told = msgspec.structs.replace(TOLD, maybe_billed=True)
 
-    assert terminal_message(ended, TOLD) == Failed(
+    assert terminal_message(ended, told) == Failed(
         span_id="sp_1",
         attempt=2,
         sequence=5,
@@ -89,7 +91,17 @@ def test_a_failure_becomes_a_failed_message_with_the_unsent_text() -> None:
         code="limit",
         retry_after=2.5,
         partial_text="unsent",
+        may_retry=True,
+        maybe_billed=True,
     )
+
+
+@pytest.mark.parametrize("clock", ["connect", "first_chunk", "idle", "total", "reader"])
+def test_only_a_connection_that_took_too_long_may_be_tried_again(clock: str) -> None:
+    told = terminal_message(Expired(clock, 1.0), TOLD)
+
+    assert isinstance(told, Failed)
+    assert (told.may_retry, told.is_final) == (clock == "connect", False)
 
 
 def test_a_failure_without_a_request_id_gets_that_of_the_response() -> None:

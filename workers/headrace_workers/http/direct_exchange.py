@@ -27,7 +27,9 @@ class Receiver(Protocol):
     def on_failure(self, stage: str, reason: str) -> None:
         """Note that the exchange failed.
 
-        ``stage`` is ``settings``, ``connect``, ``send`` or ``read``. ``reason`` quotes no header.
+        ``stage`` is ``settings``, ``connect``, ``send``, ``read`` or ``unreadable``. ``read``: the connection was closed
+        before the response was complete. ``unreadable``: the response is no HTTP, or its body cannot be unpacked.
+        ``reason`` quotes no header.
         """
 
 

@@ -381,7 +381,7 @@ class Http1Connection(asyncio.Protocol):
 
     def _fail(self, exchange: DirectExchange, reason: str) -> None:
         self.abort()
-        exchange.fail("read", reason)
+        exchange.fail("unreadable", reason)
 
 
 def _describe(error: HttpParserError | HttpParserUpgrade) -> str:

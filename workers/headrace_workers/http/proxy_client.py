@@ -102,7 +102,7 @@ class ProxyExchange:
             return
         self._transport.loop.call_exception_handler({"message": "HTTP receiver failed", "exception": error})
         if self.receiver is not None:
-            self.fail("read", f"the worker failed at the response: {type(error).__name__}")
+            self.fail("unreadable", f"the worker failed at the response: {type(error).__name__}")
 
 
 class ProxyTransport:
@@ -160,7 +160,7 @@ class ProxyTransport:
                 exchange.receiver.on_response(response.status_code, headers)
             fault = await _pump(exchange, response, headers.get("content-encoding", ""))
             if fault is not None:
-                exchange.fail("read", fault)
+                exchange.fail(_stage_of(fault), fault)
         finally:
             # Neither the end of the iterator nor a cancellation closes the response.
             await asyncio.shield(response.aclose())
@@ -191,7 +191,8 @@ class ProxyTransport:
         except httpx.WriteError:
             exchange.fail("send", "connection closed before the request was sent")
         except httpx.HTTPError as error:
-            exchange.fail("read", _read_reason(error))
+            reason = _read_reason(error)
+            exchange.fail(_stage_of(reason), reason)
         return None
 
     async def _open_client(self, proxy: str) -> httpx.AsyncClient:
@@ -258,6 +259,10 @@ def _read_reason(error: httpx.HTTPError) -> str:
             return "malformed HTTP response"
         case _:
             return CUT_REASON
+
+
+def _stage_of(reason: str) -> str:
+    return "read" if reason == CUT_REASON else "unreadable"
 
 
 def _joined(fields: list[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -40,8 +40,8 @@ from headrace_workers.runs.body_kind import BodyKind
 from headrace_workers.runs.completeness import missing_content
 from headrace_workers.runs.response_body import Response
 from headrace_workers.runs.split_characters import SplitCharacters
-from headrace_workers.runs.terminal_message import unreadable
-from headrace_workers.runs.whole_answer import check_length, events_of, is_content, is_json, is_whole
+from headrace_workers.runs.terminal_message import cut_short, unreadable
+from headrace_workers.runs.whole_answer import check_length, events_of, is_content, is_cut_json, is_json, is_whole
 
 UNREADABLE = (ProviderFailedError, EventTooLargeError, LimitError, RecursionError)
 """The exceptions for a response that cannot be read. RecursionError: a value is nested too deeply."""
@@ -208,7 +208,16 @@ class AnswerReader:
         self.may_continue = None  # the end of a body is reported once: read all of it now
         for start in range(0, len(data), _SLICE):
             self.map(self.parser.feed(data[start : start + _SLICE]), events)
-        self.map(self.parser.finish(), events)
+        try:
+            self.map(self.parser.finish(), events)
+        except ProviderFailedError as error:
+            error.failure = cut_short(error.failure)  # the last event lacks its end
+            raise
+
+    @property
+    def has_end(self) -> bool:
+        """Whether the stream has said that, or why, its answer ends."""
+        return self.mapper is not None and (self.mapper.is_complete or self.mapper.has_end)
 
     def finish(self, events: list[RunEvent]) -> Completion:
         """Return the completion of a stream.
@@ -310,6 +319,8 @@ class AnswerReader:
             ended = self._read_lone_event(body, error, events)
         if ended is not None:
             self._unread = None
+            if isinstance(ended, ProviderFailure) and ended.kind == "provider_protocol" and is_cut_json(body):
+                ended = cut_short(ended)
         return ended
 
     def holds_whole(self) -> bool:

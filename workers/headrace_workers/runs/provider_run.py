@@ -25,6 +25,7 @@ from headrace_workers.runs.response_body import Response
 from headrace_workers.runs.run_commands import Command, Commands
 from headrace_workers.runs.run_ending import RunEnding
 from headrace_workers.runs.run_summary import RunSummary
+from headrace_workers.runs.terminal_message import cut_short, unreadable
 from headrace_workers.runs.timeouts import Clocks
 from headrace_workers.runs.transcript import Transcript
 from headrace_workers.runs.whole_answer import is_content
@@ -32,6 +33,8 @@ from headrace_workers.spans.run_span import EndedRun
 
 MAX_ERROR_BODY = 64 * 1024
 """Bytes of an error response that are read."""
+_AFTER_SENDING = ("read", "unreadable")
+"""Stages of an HTTP exchange in which the provider has, or may have, the request."""
 _NOTHING: Commands = ()
 _SEND = (Command.SEND,)
 _SEND_NOW = (Command.SEND_NOW,)
@@ -198,15 +201,19 @@ class ProviderRun:
                 return self._ending.finish(self._answer.read_error(), Command.RELEASE)
 
     def failed(self, stage: str, reason: str) -> Commands:
-        """The HTTP exchange failed. ``stage`` is settings, connect, send or read."""
+        """The HTTP exchange failed. ``stage`` is settings, connect, send, read or unreadable: see ``Receiver``."""
+        is_cut = stage != "unreadable"
+        if stage in _AFTER_SENDING:
+            self.clocks.connected()
         if self._ending.end is not None or self._answer.is_reading_whole:
             return _NOTHING
         if self.response.kind is BodyKind.ERROR:
             return self._ending.finish(self._answer.read_error(), Command.CLOSE)
         if stage == "settings":
             return self._ending.finish(ProviderFailure("invalid_request", reason, code=BAD_SETTINGS), Command.CLOSE)
-        if self.response.kind is BodyKind.NONE or stage != "read":
-            return self._ending.finish(self.response.failure("provider_unavailable", reason), Command.CLOSE)
+        if self.response.kind is BodyKind.NONE or stage not in _AFTER_SENDING:
+            failure = self.response.failure("provider_unavailable", reason, may_retry=is_cut)
+            return self._ending.finish(failure, Command.CLOSE)
         if self.response.kind is BodyKind.EVENTS and self._answer.mapper is not None:
             try:
                 return self._ending.finish(self._answer.finish(self._outgoing.pending), Command.CLOSE)
@@ -214,10 +221,8 @@ class ProviderRun:
                 pass
         elif (commands := self._end_early()) is not None:
             return commands
-        return self._ending.finish(
-            self.response.failure("provider_protocol", f"the response could not be read to its end: {reason}"),
-            Command.CLOSE,
-        )
+        reason = f"the response could not be read to its end: {reason}"
+        return self._ending.finish(self.response.failure("provider_protocol", reason, may_retry=is_cut), Command.CLOSE)
 
     def refused(self, failure: ProviderFailure) -> Commands:
         """The request could not be made."""
@@ -281,7 +286,8 @@ class ProviderRun:
     def take(self, now: float) -> tuple[list[Chunk | Terminal], Commands]:
         """Return the messages that may leave now, and the commands that follow from their leaving."""
         messages: list[Chunk | Terminal] = []
-        if self._outgoing.pending:
+        # Usage alone waits for the first content: a run that fails before it can then be tried again.
+        if self._outgoing.pending and (self.clocks.content_at is not None or self._ending.end is not None):
             sequence, events = self._outgoing.take()
             if events:
                 if type(events[0]) is not str or len(events) > 1:
@@ -331,7 +337,11 @@ class ProviderRun:
 
     def _grown(self) -> Commands:
         """Events were added: send or keep them, and pause if too many wait."""
-        if self.clocks.content_at is None and any(map(is_content, self._outgoing.pending)):
+        if self.clocks.content_at is None:
+            pending = self._outgoing.pending
+            if not any(map(is_content, pending)):
+                del pending[:-1]  # the newest usage is enough
+                return _NOTHING
             self.clocks.content()
         if self._ending.is_draining or self._ending.is_gathered:
             self._ending.keep_unsent()
@@ -372,10 +382,12 @@ class ProviderRun:
         return self._finish(command)
 
     def _finish(self, command: Command) -> Commands:
+        is_cut = not self._answer.has_end
         try:
             return self._ending.finish(self._answer.finish(self._outgoing.pending), command)
         except UNREADABLE as error:
-            return self._ending.fail(error, Command.CLOSE)
+            failure = unreadable(error, self.response.status)
+            return self._ending.finish(cut_short(failure) if is_cut else failure, Command.CLOSE)
 
     @property
     def _may_be_stream(self) -> bool:

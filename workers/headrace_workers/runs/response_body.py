@@ -79,9 +79,9 @@ class Response:
         self.body.clear()
         return body.removeprefix(BOM)
 
-    def failure(self, kind: FailureKind, reason: str) -> ProviderFailure:
-        """Return a failure with the response's status, if it has one."""
-        return ProviderFailure(kind, reason, self.status or None)
+    def failure(self, kind: FailureKind, reason: str, *, may_retry: bool = False) -> ProviderFailure:
+        """Return a failure with the response's status, if it has one. ``may_retry``: another attempt may succeed."""
+        return ProviderFailure(kind, reason, self.status or None, may_retry=may_retry)
 
     def is_maybe_billed(self, *, was_sent: bool) -> bool:
         """Return whether the provider may bill tokens for an answer that was not read to its end."""

@@ -16,7 +16,7 @@ from headrace_workers.runs.run_summary import RunSummary
 from headrace_workers.runs.terminal_message import RunEnd, sendable_end, unreadable
 from headrace_workers.runs.timeouts import Clocks
 from headrace_workers.runs.transcript import Transcript
-from headrace_workers.runs.whole_answer import with_message
+from headrace_workers.runs.whole_answer import is_content, with_message
 
 _NOTHING: Commands = ()
 _SEND_NOW = (Command.SEND_NOW,)
@@ -74,6 +74,8 @@ class RunEnding:
         if self.end is not None:
             return _NOTHING
         self._answer.end(self._outgoing.pending)
+        if self._clocks.content_at is None and not isinstance(end, Completion):
+            self._drop_lone_usage()
         if self.is_draining or self.is_gathered:
             self.keep_unsent()
         if isinstance(end, Completion):
@@ -109,11 +111,11 @@ class RunEnding:
         """The worker itself failed at this run: end it in any state. Return the terminal message."""
         self.end = self._response.failure("worker_failed", reason)
         self._outgoing.pending.clear()
-        return self._summary.worker_failure(reason, self._unsent.events)
+        return self._summary.worker_failure(reason, self._unsent.events, was_sent=self._clocks.is_connected)
 
     def terminal(self, end: RunEnd) -> Terminal:
         """Return the terminal message for ``end``."""
-        return self._summary.terminal(end, self._unsent.events)
+        return self._summary.terminal(end, self._unsent.events, was_sent=self._clocks.is_connected)
 
     def keep_unsent(self) -> None:
         """Keep the pending events as unsent: a failure tells their text, and a whole answer is made of them."""
@@ -125,6 +127,12 @@ class RunEnding:
         if self.transcript is not None:
             self.transcript.add(dropped)
         return dropped
+
+    def _drop_lone_usage(self) -> None:
+        """Drop the pending events if no content is among them: the terminal message tells the usage."""
+        pending = self._outgoing.pending
+        if pending and not any(map(is_content, pending)):
+            self.drop_pending()
 
     def earlier_events(self) -> list[RunEvent]:
         """Return all events of the answer that are no longer pending."""

@@ -72,8 +72,11 @@ class RunSummary:
         usage = unfinished_usage(mapper.usage, prompt_characters(self._request), self._outgoing.text_length)
         return masked_usage(usage, self._mask)
 
-    def terminal(self, end: RunEnd, unsent: Sequence[RunEvent]) -> Terminal:
-        """Return the terminal message. ``unsent`` are the events that came and were not sent."""
+    def terminal(self, end: RunEnd, unsent: Sequence[RunEvent], *, was_sent: bool) -> Terminal:
+        """Return the terminal message.
+
+        ``unsent`` are the events that came and were not sent. ``was_sent``: the request may have reached the provider.
+        """
         facts = TerminalFacts(
             span_id=self._run.span_id,
             attempt=self._run.attempt,
@@ -83,6 +86,7 @@ class RunSummary:
             request_id=self._response.request_id,
             unsent_text=joined_text(unsent),
             wire_format=self._wire_format,
+            maybe_billed=self._response.is_maybe_billed(was_sent=was_sent),
         )
         if isinstance(end, ProviderFailure):
             end = with_status(end, self._response.status)
@@ -90,7 +94,7 @@ class RunSummary:
             return terminal_message(end, facts)
         return masked_terminal(terminal_message(end, facts), self._mask)
 
-    def worker_failure(self, reason: str, unsent: Sequence[RunEvent]) -> Failed:
+    def worker_failure(self, reason: str, unsent: Sequence[RunEvent], *, was_sent: bool) -> Failed:
         """Return the terminal message of a run that the worker itself broke."""
         return Failed(
             self._run.span_id,
@@ -100,6 +104,7 @@ class RunSummary:
             reason,
             status_code=self._response.status or None,
             partial_text=joined_text(unsent),
+            maybe_billed=self._response.is_maybe_billed(was_sent=was_sent),
         )
 
     def for_span(

@@ -44,7 +44,7 @@ class TerminalFacts(msgspec.Struct, frozen=True):
     """What a terminal message says about its run, however the run ended.
 
     ``sequence`` and ``text_length`` count the events and the characters of text that were sent. ``unsent_text`` came
-    from the provider and was not sent.
+    from the provider and was not sent. ``maybe_billed``: the provider may bill an answer that was not read to its end.
     """
 
     span_id: str
@@ -55,6 +55,7 @@ class TerminalFacts(msgspec.Struct, frozen=True):
     request_id: str | None
     unsent_text: str
     wire_format: str | None = None
+    maybe_billed: bool = False
 
 
 def terminal_message(ending: RunEnd, facts: TerminalFacts) -> Terminal:
@@ -92,6 +93,9 @@ def terminal_message(ending: RunEnd, facts: TerminalFacts) -> Terminal:
                 retry_after=ending.retry_after,
                 partial_text=well_formed_text(facts.unsent_text),
                 argument=ending.argument,
+                may_retry=ending.may_retry,
+                is_final=ending.is_final,
+                maybe_billed=facts.maybe_billed,
             )
         case Expired():
             return Failed(
@@ -104,6 +108,8 @@ def terminal_message(ending: RunEnd, facts: TerminalFacts) -> Terminal:
                 clock=ending.clock,
                 limit=ending.limit,
                 partial_text=facts.unsent_text,
+                may_retry=ending.clock == "connect",
+                maybe_billed=facts.maybe_billed,
             )
         case Usage():
             return Aborted(span_id, attempt, sequence, ending, facts.wire_format)
@@ -130,6 +136,13 @@ def unreadable(error: Exception, status: int) -> ProviderFailure:
     reason = "the response is nested too deeply" if isinstance(error, RecursionError) else str(error)
     code = TOO_LARGE if isinstance(error, (LimitError, EventTooLargeError)) else None
     return ProviderFailure("provider_protocol", reason, status or None, code=code)
+
+
+def cut_short(failure: ProviderFailure) -> ProviderFailure:
+    """Return the failure of an answer that was cut, and is not wrong in itself: another attempt may succeed."""
+    if failure.kind != "provider_protocol" or failure.code == TOO_LARGE:
+        return failure
+    return msgspec.structs.replace(failure, may_retry=True)
 
 
 def with_status(failure: ProviderFailure, status: int) -> ProviderFailure:

@@ -87,6 +87,22 @@ def is_json(body: bytes) -> bool:
     return True
 
 
+def is_cut_json(body: bytes) -> bool:
+    """Return whether a body is the beginning of a JSON value and lacks the rest, or is empty."""
+    body = body.removeprefix(BOM).strip()
+    if not body.startswith((b"{", b"[")):
+        return not body
+    try:
+        check_json(body)
+    except RecursionError:
+        return False
+    except UNREADABLE as error:
+        said = str(error)
+        is_at_end = said.endswith(f"(byte {len(body)})") and "trailing" not in said  # such as in the middle of a number
+        return is_at_end or "truncated" in said
+    return False
+
+
 def is_whole(api: ProviderApi, request: RunRequest, body: bytes) -> bool:
     """Return whether the bytes that have come are a whole answer, or a whole error. The body itself has not ended."""
     body = body.removeprefix(BOM)

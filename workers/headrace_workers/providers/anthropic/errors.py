@@ -9,6 +9,7 @@ import msgspec
 
 from headrace.wire.messages import FailureKind
 from headrace_workers.providers.shared import provider_errors as failures
+from headrace_workers.providers.shared.failure_classes import classified
 from headrace_workers.providers.shared.lenient_json import loads
 from headrace_workers.providers.shared.wire_format import ProviderFailure
 
@@ -31,7 +32,7 @@ def failure_in_stream(whole: Any) -> ProviderFailure:
     """Read an error that came with status 200. Its type tells its kind."""
     failure = _refined(failures.failure_in_stream(whole), whole, status=None)
     kind = _KINDS.get(str(_error_of(whole).get("type")), failure.kind)
-    return msgspec.structs.replace(failure, kind=kind)
+    return classified(msgspec.structs.replace(failure, kind=kind), _error_of(whole))
 
 
 def read_error(status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:

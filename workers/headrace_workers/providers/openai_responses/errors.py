@@ -28,5 +28,5 @@ def failure_in_response(whole: dict[str, Any]) -> ProviderFailure:
     error = whole.get("error") or {key: value for key, value in whole.items() if value != "error"}
     failure = failures.failure_in_stream(error)
     if failure.kind == "provider_unavailable" and any(word in (failure.code or "") for word in _BLAMES_REQUEST):
-        return msgspec.structs.replace(failure, kind="invalid_request")
+        return msgspec.structs.replace(failure, kind="invalid_request", may_retry=False)
     return failure

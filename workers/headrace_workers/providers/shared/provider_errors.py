@@ -15,6 +15,7 @@ import msgspec
 
 from headrace.answers.tool_arguments import well_formed_text
 from headrace.wire.messages import FailureKind
+from headrace_workers.providers.shared.failure_classes import classified
 from headrace_workers.providers.shared.lenient_json import UNREADABLE, json_text
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderFailure
 
@@ -57,7 +58,7 @@ _KIND_OF_WORD: tuple[tuple[str, FailureKind], ...] = (
 
 
 def protocol_failure(reason: str) -> ProviderFailedError:
-    """Return the error (``provider_protocol``) for a response that breaks the rules of its API."""
+    """Return the error (``provider_protocol``) for a response that breaks the rules of its API. It is not tried again."""
     return ProviderFailedError(ProviderFailure("provider_protocol", _bounded(reason)))
 
 
@@ -91,15 +92,16 @@ def failure_in_stream(error: Any) -> ProviderFailure:
     Its words tell its kind; an unknown error is ``provider_unavailable``.
     """
     error = _error_of(error)
-    return ProviderFailure(
+    failure = ProviderFailure(
         _kind_of_words(error), _bounded(_message_of(error)) or "no reason given", code=_code_of(error)
     )
+    return classified(failure, error)
 
 
 def read_error(status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
     """Read a response whose HTTP status is not 200. ``headers`` has lower-case names."""
     error = _error_of(_decoded(body))
-    return ProviderFailure(
+    failure = ProviderFailure(
         kind_of_status(status),
         _bounded(_message_of(error)) or f"HTTP status {status}",
         status_code=status,
@@ -107,6 +109,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Provider
         code=_code_of(error),
         retry_after=retry_after(headers),
     )
+    return classified(failure, error, headers)
 
 
 def kind_of_status(status: int) -> FailureKind:
@@ -115,27 +118,33 @@ def kind_of_status(status: int) -> FailureKind:
         return "authentication"
     if status == 429:  # noqa: PLR2004 - statuses are their own names
         return "rate_limit"
-    if status in {408, 409} or status >= 500:  # noqa: PLR2004
+    if status in {408, 409, 498} or status >= 500:  # noqa: PLR2004 - 498: Groq has no room
         return "provider_unavailable"
     return "invalid_request" if status >= 400 else "provider_protocol"  # noqa: PLR2004
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds to wait that the response asks for; None where it does not ask."""
+    """Return the seconds to wait that the response asks for; None if it does not ask.
+
+    0 and less count as not asked, as does a date that is past: Azure sends ``retry-after-ms: 0`` with ``retry-after: 1``.
+    """
     milliseconds = finite_number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
+    if milliseconds:
         return milliseconds / 1000
     value = headers.get("retry-after")
+    if value is None:
+        return None
     seconds = finite_number(value)
-    if seconds is not None or value is None:
-        return seconds
+    if seconds is not None:
+        return seconds or None
     from email.utils import parsedate_to_datetime  # here: its import takes 10 ms, at the start of each worker
 
     try:
         wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
     except (ValueError, TypeError, OverflowError):  # no date, or a time zone in only one of the two dates
         return None
-    return max(0.0, wait.total_seconds())
+    seconds = wait.total_seconds()
+    return seconds if seconds > 0 else None
 
 
 def describe(body: bytes) -> str:

@@ -50,7 +50,9 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
 class ProviderFailure(msgspec.Struct, frozen=True):
     """Why a run failed. ``retry_after`` is in seconds.
 
-    ``argument`` is the path of the wrong value in the caller's arguments, such as ``tools[1].strict``.
+    ``argument`` is the path of the wrong value in the caller's arguments, such as ``tools[1].strict``. ``may_retry``:
+    another attempt may succeed. ``is_final``: the same request would fail again with this key, for example because the
+    money is used up. ``failure_classes.classified`` sets both for an error of a provider.
     """
 
     kind: FailureKind
@@ -60,6 +62,8 @@ class ProviderFailure(msgspec.Struct, frozen=True):
     code: str | None = None
     retry_after: float | None = None
     argument: str | None = None
+    may_retry: bool = False
+    is_final: bool = False
 
 
 class ProviderFailedError(Exception):
