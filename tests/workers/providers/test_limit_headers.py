@@ -199,7 +199,8 @@ def test_a_limit_per_day_that_is_used_up_tells_only_when_the_next_request_may_pa
     headers: dict[str, str], wait: float
 ) -> None:
     limit = only(headers)
-    assert (limit.kind, limit.limit, limit.remaining, limit.reset) == ("requests", None, 0, pytest.approx(wait))
+    assert (limit.kind, limit.limit, limit.remaining) == ("requests", None, 0)
+    assert limit.reset == pytest.approx(wait)
 
 
 def test_of_two_limits_of_one_kind_the_lower_counts() -> None:
