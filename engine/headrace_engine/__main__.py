@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import signal
 import sys
 from functools import partial
@@ -73,10 +74,12 @@ def _run(arguments: argparse.Namespace) -> int:
         return EngineExitCode.USAGE
     if arguments.role == "broker":
         from headrace_engine.broker.broker import Broker
+        from headrace_engine.limits.gates import PoolGates
 
         ignore_interrupt()
         die_with_parent(arguments.parent)
-        Broker(arguments.directory, settings.engine, arguments.parent, arguments.epoch).run()
+        gates = PoolGates(settings, random.uniform)
+        Broker(arguments.directory, settings.engine, arguments.parent, arguments.epoch, gates).run()
         return EngineExitCode.OK
     return _supervise(arguments, settings)
 

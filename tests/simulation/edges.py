@@ -44,6 +44,8 @@ class Stage:
         self.provider = ScriptedProvider(world)
         self.start: Callable[[list[str]], Host]
         """Starts the process of a command line."""
+        self.files: dict[Path, tuple[float, bytes]] = {}
+        """The state of the limits by the engine's directory, and when it was written."""
         self.opened: dict[int, Host] = {}
         """Processes by their handles."""
 
@@ -166,6 +168,7 @@ def _edges() -> dict[str, Any]:
         f"{engine}.broker.broker.os": SimpleNamespace(getpid=lambda: _stage.world.current.pid),
         f"{engine}.broker.broker.signal": signals,
         f"{engine}.broker.broker.Reactor": _reactor,
+        f"{engine}.broker.broker.StateFile": _StateFile,
         f"{engine}.broker.broker.new_context": _Context,
         f"{engine}.broker.broker.is_orphan": _is_orphan,
         f"{engine}.broker.broker.open_process": _open_process,
@@ -196,6 +199,22 @@ def _edges() -> dict[str, Any]:
         f"{workers}.worker.raise_limit": _descriptor_limit,
         f"{workers}.broker_link.Dealer": _dealer,
     }
+
+
+class _StateFile:
+    """In place of the file with the state of the limits."""
+
+    def __init__(self, directory: Path) -> None:
+        self._files = _stage.files
+        self._directory = directory
+
+    def read(self, now: float) -> bytes | None:
+        saved_at, state = self._files.get(self._directory, (now, None))
+        assert saved_at <= now
+        return state
+
+    def write(self, state: bytes, now: float) -> None:
+        self._files[self._directory] = (now, state)
 
 
 class _Context:

@@ -12,6 +12,7 @@ from headrace.errors import EngineUnavailableError, HeadraceError
 from headrace.settings.settings import EngineConfig, ProviderConfig, Settings, SpansConfig
 from headrace.wire.messages import Silent
 from headrace_engine.broker.broker import Broker
+from headrace_engine.limits.gates import PoolGates
 from headrace_engine.supervisor.supervisor import Supervisor, SupervisorSettings
 from headrace_workers.worker import Worker, WorkerSettings
 from tests.simulation.admission_model import CheckedAdmission
@@ -211,7 +212,8 @@ class SimEngine:
         run_main(host, worker.run())
 
     def _boot_broker(self, host: Host) -> None:
-        broker = Broker(DIRECTORY, self._settings.engine, self.supervisor.pid)
+        gates = PoolGates(self._settings, self._stage.world.random.uniform)
+        broker = Broker(DIRECTORY, self._settings.engine, self.supervisor.pid, gates=gates)
         self.shells[host.pid] = broker
         broker.run()
 

@@ -353,11 +353,12 @@ class Admission:
 
     def _assign(self, new: WaitingRun | None = None) -> list[Send]:
         """Give leases to runs that wait, for as long as there is room. ``new`` has not waited yet."""
-        if not self._lanes:
-            return []
         if self._gates.generation != self._generation:
             self._generation = self._gates.generation
+            self._tickets.gates_changed(self._now)
             self._lanes.regroup(lambda run: self._gates.gate_of(run.question))
+        if not self._lanes:
+            return []
         answers: list[Send] = []
         held: set[Lane] = set()
         while self._workers.has_room:

@@ -51,11 +51,16 @@ class Tickets:
                 ticket.gate.leave(ticket, None, now)
 
     def _learned(self, lease: Lease, sign: Release | ResponseReport, now: float) -> Ticket | None:
-        """Return the lease's ticket if the sign has made a gate for its run."""
-        if lease.run is None or not self._gates.learns_from(lease.run.question, sign, now):
+        """Return the lease's ticket if there is a gate for its run now: the sign may have made one."""
+        if lease.run is None:
             return None
-        self._leases.give_tickets(lambda run: self._gates.adopt(run.question, "", now))
+        if self._gates.learns_from(lease.run.question, sign, now):
+            self.gates_changed(now)
         running = self._leases.find(lease.span_id)
-        if running is not None and running.attempt == lease.attempt:
+        if running is not None and running.ticket is not None:
             return running.ticket
         return self._gates.adopt(lease.run.question, "", now)
+
+    def gates_changed(self, now: float) -> None:
+        """There may be gates that there were not: count in them the runs that have a lease and no ticket."""
+        self._leases.give_tickets(lambda run: self._gates.adopt(run.question, "", now))
