@@ -162,6 +162,10 @@ class SharedLimit:
         """Whether a run waits for a block: ask at once."""
         return bool(self._lacking) and not self._is_asking
 
+    def is_in_use(self, now: float) -> bool:
+        """Return whether there have been runs in the last minute, or one waits: then the store is asked again and again."""
+        return now - self._used_at <= WINDOW or bool(self._lacking)
+
     def limit_to(self, limits: Amounts) -> None:
         """The settings have changed."""
         self._limits = dict(limits)
@@ -198,7 +202,7 @@ class SharedLimit:
 
     def ask(self, now: float) -> BudgetAsk | None:
         """Return the next question; None if nothing is to be asked, or the last one has no answer yet."""
-        if self._is_asking or (now - self._used_at > WINDOW and not self._lacking):
+        if self._is_asking or not self.is_in_use(now):
             return None
         self._is_asking = True
         spent, self._spent = self._spent, dict.fromkeys(self._limits, 0)

@@ -11,6 +11,7 @@ from typing import Any, assert_never
 
 import msgspec
 
+from headrace.settings.limit_settings import LimitConfig
 from headrace.settings.settings import Settings
 from headrace.wire.accounts import model_family, short_hash
 from headrace.wire.engine_status import PoolStatus
@@ -32,6 +33,7 @@ from headrace_engine.limits.pool import (
     account_status,
 )
 from headrace_engine.limits.rate_limits import RateLimits
+from headrace_engine.limits.shared_limits import SharedLimits
 
 MAX_LEARNED = 1024
 """Pools that are made by what runs meet. Those that the settings ask for are made in any case."""
@@ -67,16 +69,18 @@ _ENCODER = msgspec.msgpack.Encoder()
 
 
 class PoolGates:
-    """The gates of one engine. ``draw``: see ``Draw``. ``spending``: every run stands before a gate then, and is counted."""
+    """The gates of one engine. ``draw``: see ``Draw``. ``limits``: those that other engines use too. ``spending``: every run stands before a gate then, and is counted."""
 
-    def __init__(self, settings: Settings, draw: Draw, spending: Spending | None = None) -> None:
+    def __init__(
+        self, settings: Settings, draw: Draw, spending: Spending | None = None, limits: SharedLimits | None = None
+    ) -> None:
         self.generation = 0
         self._limits = ConfiguredLimits(settings)
         self._apis = {name: provider.api for name, provider in settings.providers.items()}
         self._addresses = {
             name: short_hash(provider.base_url.rstrip("/")) for name, provider in settings.providers.items()
         }
-        self._shared = Shared(draw, spending, facts=[])
+        self._shared = Shared(draw, spending, limits, facts=[])
         self._spending = spending
         self._pools: dict[PoolName, Pool] = {}
         self._accounts: dict[AccountName, Account] = {}
@@ -232,8 +236,11 @@ class PoolGates:
             if account.is_limited:
                 configured = self._limits.of_provider(one.name.provider)
                 account.rates = RateLimits.from_state(one.rates, configured, now)
+                self._share(account.rates, one.name, configured)
         for pool in told.pools:
-            self._pool(pool.name).restore(pool, now)
+            known = self._pool(pool.name)
+            known.restore(pool, now)
+            self._share(known.rates, pool.name, known.configured)
         self._regroup()
 
     # Pools.
@@ -285,6 +292,7 @@ class PoolGates:
             configured = self._limits.of_family(name.provider, name.family)
             api = self._apis.get(name.provider, "")
             pool = Pool(name, self._account(name.account), configured, api, self._shared, self._now)
+            self._share(pool.rates, name, configured)
             self._pools[name] = pool
         return pool
 
@@ -293,6 +301,7 @@ class PoolGates:
         if account is None:
             configured = self._limits.of_provider(name.provider)
             account = self._accounts[name] = Account(name, configured, self._ring(name.provider), self._now)
+            self._share(account.rates, name, configured)
         return account
 
     def _spread(self, name: PoolName) -> KeySpread:
@@ -317,10 +326,17 @@ class PoolGates:
                 continue
             account = self._accounts[known] = self._accounts.pop(name)
             account.name = known
+            self._share(account.rates, known, self._limits.of_provider(known.provider))
             for pool_name in [pool_name for pool_name in self._pools if pool_name.account == name]:
                 pool = self._pools.pop(pool_name)
                 pool.key = pool.name = pool_name._replace(key=known.key)
+                self._share(pool.rates, pool.name, pool.configured)
                 self._pools[pool.name] = pool
+
+    def _share(self, rates: RateLimits, name: AccountName | PoolName, configured: LimitConfig | None) -> None:
+        """Other engines use the limits of the settings too, if there is a budget."""
+        if self._shared.limits is not None:
+            rates.share_with(self._shared.limits.of(name, configured), self._now)
 
     def _forget_idle(self, now: float) -> None:
         """Forget the pools that nobody has used for long, and that hold nothing."""

@@ -23,6 +23,7 @@ from headrace_engine.limits.hedge_budget import HedgeBudget
 from headrace_engine.limits.key_ring import KeyRing
 from headrace_engine.limits.rate_limits import RateLimits, Reservation
 from headrace_engine.limits.retry_budget import RetryBudget
+from headrace_engine.limits.shared_limits import SharedLimits
 from headrace_engine.limits.token_estimates import Cost, TokenEstimates, counted_tokens, counts_whole_output
 
 _NEEDED_FOR_HEDGE = 0.2
@@ -67,10 +68,11 @@ class Spending(Protocol):
 
 
 class Shared(msgspec.Struct):
-    """What all pools of an engine share. ``facts``: see ``Gates.facts``. ``is_changed``: since the state was written last."""
+    """What all pools of an engine share. ``limits``: those that other engines use too. ``facts``: see ``Gates.facts``. ``is_changed``: since the state was written last."""
 
     draw: Draw
     spending: Spending | None = None
+    limits: SharedLimits | None = None
     facts: list[KeyRefused] = []
     is_changed: bool = False
 

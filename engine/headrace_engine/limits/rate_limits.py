@@ -13,6 +13,7 @@ import msgspec
 from headrace.settings.limit_settings import LimitConfig
 from headrace.wire.engine_status import LevelStatus
 from headrace.wire.messages import LimitKind, SaidLimit
+from headrace_engine.limits.budget import ASK_INTERVAL, SharedLimit
 from headrace_engine.limits.gate import Priority
 from headrace_engine.limits.minute_limit import MinuteLimit, MinuteState
 from headrace_engine.limits.said_limits import Mark, is_lie
@@ -51,13 +52,14 @@ class RateLimits:
     ``lies``: how many headers could not be true, and were ignored.
     """
 
-    __slots__ = ("_active", "_limits", "_number", "lies")
+    __slots__ = ("_active", "_configured", "_limits", "_number", "_share", "_shared", "lies")
 
     def __init__(self, configured: LimitConfig | None = None, now: float = 0.0, *, share: float = 1.0) -> None:
         self._limits: list[MinuteLimit | None] = [None] * len(LIMIT_KINDS)
         self._active: tuple[tuple[int, MinuteLimit], ...] = ()
         self._number = 0
         self.lies = 0
+        self._shared: SharedLimit | None = None
         self.configure(configured, now, share=share)
 
     @property
@@ -71,6 +73,7 @@ class RateLimits:
         ``share``: the part of each limit that this engine may use, where several engines share them and cannot ask each
         other. Limits that headers said are not divided.
         """
+        self._configured, self._share = configured, share
         for index, kind in enumerate(LIMIT_KINDS):
             figure = None if configured is None else getattr(configured, f"{kind}_per_minute")
             limit = None if figure is None else max(int(figure * share), 1)
@@ -82,9 +85,19 @@ class RateLimits:
             known.configured = limit
         self._refresh(now)
 
+    def share_with(self, shared: SharedLimit | None, now: float) -> None:
+        """Several engines use these limits. ``shared``: this engine's part of them; None: they are its own."""
+        self._shared = shared
+        self.configure(self._configured, now, share=1.0 if shared is None else shared.share)
+
     def wait(self, cost: Cost, priority: Priority, now: float) -> float | None:
         """Return when a run of this cost may go, if nothing else happens; None: now."""
         wait = 0.0
+        if (shared := self._shared) is not None:
+            if shared.share != self._share:
+                self.configure(self._configured, now, share=shared.share)
+            if not shared.has_room(dict(zip(LIMIT_KINDS, cost, strict=True))):
+                wait = ASK_INTERVAL
         is_batch = priority == "batch"
         for index, limit in self._active:
             one = limit.wait(cost[index], now, is_batch=is_batch)
@@ -101,6 +114,8 @@ class RateLimits:
             limit.take(cost[index], now)
             used[index] = limit.used
             granted[index] = limit.granted
+        if self._shared is not None:
+            self._shared.take(dict(zip(LIMIT_KINDS, cost, strict=True)), now)
         return reservation
 
     def settle(self, reservation: Reservation, input_tokens: int, output_tokens: int, now: float) -> None:
@@ -110,6 +125,9 @@ class RateLimits:
             difference = cost[index] - reservation.cost[index]
             if difference and reservation.number > limit.since:
                 limit.change(slot_of(reservation.at), difference, now)
+        if self._shared is not None:
+            differences = (new - old for new, old in zip(cost, reservation.cost, strict=True))
+            self._shared.settle(dict(zip(LIMIT_KINDS, differences, strict=True)))
         reservation.cost = cost
 
     def refund_tokens(self, reservation: Reservation, now: float) -> None:
