@@ -12,6 +12,7 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from headrace.errors import ConfigurationError
 from headrace.files.engine_directory import is_engine_running, remove_folder
@@ -29,6 +30,9 @@ from headrace.process.standard_streams import guarded
 from headrace.settings.known_secrets import budget_secrets, provider_secrets, proxy_secrets, sink_secrets
 from headrace.settings.settings import Settings, checked_figure, load_settings, with_file_name
 from headrace_engine.process_exit import EngineExitCode
+
+if TYPE_CHECKING:
+    from headrace_engine.broker.shared_budget import SharedBudget
 
 
 def main() -> int:
@@ -69,6 +73,7 @@ def _run(arguments: argparse.Namespace) -> int:
             return _collect(arguments, settings)
         if arguments.role == "check":
             return _check(settings)
+        budget = _budget(settings)
     except ConfigurationError as error:
         report_start_failure(str(error))
         return EngineExitCode.USAGE
@@ -78,8 +83,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
         ignore_interrupt()
         die_with_parent(arguments.parent)
-        gates = PoolGates(settings, random.uniform)
-        Broker(arguments.directory, settings.engine, arguments.parent, arguments.epoch, gates).run()
+        gates = PoolGates(settings, random.uniform, limits=None if budget is None else budget.limits)
+        Broker(arguments.directory, settings.engine, arguments.parent, arguments.epoch, gates, budget).run()
         return EngineExitCode.OK
     return _supervise(arguments, settings)
 
@@ -88,6 +93,18 @@ def _check_figures(arguments: argparse.Namespace) -> None:
     if arguments.workers is not None:
         checked_figure("--workers", arguments.workers, "workers")
     checked_figure("--drain-timeout", arguments.drain_timeout, "worker_drain_timeout")
+
+
+def _budget(settings: Settings) -> SharedBudget | None:
+    """Return the budget that several engines share. The supervisor asks too, so that an engine with a wrong one does not start."""
+    if not settings.budget.url:
+        return None
+    from headrace_engine.broker.shared_budget import shared_budget
+
+    try:
+        return shared_budget(settings.budget)
+    except ConfigurationError as error:
+        raise with_file_name(error, "budget", "url", os.environ) from None
 
 
 def _check(settings: Settings) -> int:

@@ -69,6 +69,7 @@ from headrace_engine.broker.limit_reports import LimitReports, understood
 from headrace_engine.broker.lost_run_spans import lost_run_spans
 from headrace_engine.broker.newest_connections import NewestConnections, ProcessKey
 from headrace_engine.broker.restart_questions import RestartQuestions
+from headrace_engine.broker.shared_budget import SharedBudget
 from headrace_engine.broker.state_file import StateFile
 from headrace_engine.broker.worker_statuses import worker_statuses
 from headrace_engine.limits.gate import Gates
@@ -99,6 +100,7 @@ class Broker:
     """The broker of one engine.
 
     ``parent`` is the pid of the supervisor, ``epoch`` the number of this process, ``gates`` are the limits.
+    ``budget``: those that other engines share.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Broker:
         parent: int,
         epoch: int | None = None,
         gates: Gates | None = None,
+        budget: SharedBudget | None = None,
     ) -> None:
         self._parent = parent
         self._epoch = epoch or new_epoch()
@@ -137,7 +140,9 @@ class Broker:
         )
         gates = gates if gates is not None else NoLimits()
         self._admission = Admission(config.max_runs_per_worker, config.max_waiting_runs, gates)
-        self._limits = LimitReports(gates, self._admission, StateFile(directory))
+        self._limits = LimitReports(gates, self._admission, StateFile(directory), budget)
+        if budget is not None:
+            budget.start(self._reactor.call, lambda: self._send_all(self._limits.block_changed(time.monotonic())))
         self._liveness = Liveness()
         self._timer = DeadlineTimer(self._reactor, self._look)
         self._hanging_runs = HangingRuns()

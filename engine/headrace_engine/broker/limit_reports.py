@@ -10,6 +10,7 @@ import msgspec
 from headrace.wire.engine_status import PoolStatus, SpendingStatus
 from headrace.wire.messages import KeyReport, LimitReport, RefusalKind, Refuse
 from headrace_engine.broker.admission import Admission, Send
+from headrace_engine.broker.shared_budget import SharedBudget
 from headrace_engine.limits.gate import Gates
 
 logger = logging.getLogger(__name__)
@@ -33,8 +34,11 @@ class StateStore(Protocol):
 class LimitReports:
     """The limits of one engine, as its broker uses them."""
 
-    def __init__(self, gates: Gates, admission: Admission, store: StateStore) -> None:
+    def __init__(
+        self, gates: Gates, admission: Admission, store: StateStore, budget: SharedBudget | None = None
+    ) -> None:
         self._gates = gates
+        self._budget = budget
         self._admission = admission
         self._store = store
         self._save_at: float | None = None
@@ -59,6 +63,10 @@ class LimitReports:
         """A worker is gone, and its keys with it."""
         self._gates.worker_left(epoch)
 
+    def block_changed(self, now: float) -> list[Send]:
+        """The store of the shared budget has answered: runs that wait for it may go on."""
+        return self._admission.limits_changed(now)
+
     def reloaded(self, now: float) -> list[Send]:
         """The settings and the keys are read again."""
         self._gates.reloaded()
@@ -72,7 +80,8 @@ class LimitReports:
             self._log_facts()
             if self._save_at is None:
                 self._save_at = now + SAVE_INTERVAL
-        return self._save_at
+        ask_at = None if self._budget is None else self._budget.turn_ended(now)
+        return min((at for at in (self._save_at, ask_at) if at is not None), default=None)
 
     def due(self, now: float) -> None:
         """Write the state of the limits, if it is time."""
@@ -109,7 +118,7 @@ class LimitReports:
 
     def budget(self) -> str:
         """Return the state of the budget that several engines share, for the engine's status; empty for none."""
-        return ""
+        return "" if self._budget is None else self._budget.status
 
 
 def understood(refusal: Refuse, *, has_limits: bool) -> Refuse:
