@@ -75,7 +75,16 @@ if TYPE_CHECKING:
     from headrace.arguments.run_arguments import EmbeddingArguments, RunArguments
     from headrace.async_streams import AsyncLocalStream
     from headrace.client import Client
-    from headrace.status import EngineStatus, ProcessState, SinkState, SpanState, WorkerState
+    from headrace.status import (
+        EngineStatus,
+        LimitState,
+        PoolState,
+        ProcessState,
+        SinkState,
+        SpanState,
+        SpendingState,
+        WorkerState,
+    )
     from headrace.streams import LocalStream
     from headrace.tool_loop.async_tool_stream import AsyncToolStream
     from headrace.tool_loop.tool_events import ToolCallReturned, ToolCallStarted, ToolRunEvent, TurnEnded, TurnStarted
@@ -106,12 +115,14 @@ __all__ = [
     "ImageUrlPartDict",
     "IncompleteToolCall",
     "InvalidRequestError",
+    "LimitState",
     "LocalProtocolError",
     "LocalStream",
     "Message",
     "MessageDict",
     "OutputValidationError",
     "PoisonRunError",
+    "PoolState",
     "ProcessState",
     "ProtocolError",
     "ProtocolMismatchError",
@@ -133,6 +144,7 @@ __all__ = [
     "RunToolsResult",
     "SinkState",
     "SpanState",
+    "SpendingState",
     "StreamConsumedError",
     "StreamEvent",
     "StreamResult",
@@ -176,14 +188,17 @@ _MODULES = {
     "ImagePartDict": "headrace.arguments.message_dicts",
     "ImageUrlDict": "headrace.arguments.message_dicts",
     "ImageUrlPartDict": "headrace.arguments.message_dicts",
+    "LimitState": "headrace.status",
     "LocalStream": "headrace.streams",
     "MessageDict": "headrace.arguments.message_dicts",
+    "PoolState": "headrace.status",
     "ProcessState": "headrace.status",
     "ReasoningPartDict": "headrace.arguments.message_dicts",
     "RunArguments": "headrace.arguments.run_arguments",
     "RunToolsResult": "headrace.tool_loop.tools_result",
     "SinkState": "headrace.status",
     "SpanState": "headrace.status",
+    "SpendingState": "headrace.status",
     "TextPartDict": "headrace.arguments.message_dicts",
     "ToolCallDict": "headrace.arguments.message_dicts",
     "ToolCallPartDict": "headrace.arguments.message_dicts",

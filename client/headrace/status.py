@@ -1,4 +1,4 @@
-"""The public data types of an engine's status: its workers, processes, spans and sinks. See ``Client.status``."""
+"""The public data types of an engine's status: its workers, processes, limits, spans and sinks. See ``Client.status``."""
 
 from __future__ import annotations
 
@@ -81,6 +81,61 @@ class SpanState(DictForm, frozen=True, kw_only=True):
     """Where spans are sent."""
 
 
+class LimitState(DictForm, frozen=True, kw_only=True):
+    """One limit of a pool, per minute."""
+
+    kind: str
+    """``requests``, ``tokens``, ``input_tokens`` or ``output_tokens``."""
+    limit: int
+    """How many in a minute."""
+    left: int
+    """How many of them are left now."""
+    source: str
+    """``settings``, ``headers`` (the provider says so in its responses) or ``both``."""
+
+
+class PoolState(DictForm, frozen=True, kw_only=True):
+    """One pool: the runs of one key and one model at one provider, which share the provider's limits."""
+
+    provider: str
+    """The provider's name."""
+    model: str
+    """The model's name without its version; ``*`` for the limits of all models together."""
+    key: str
+    """The first digits of the key's hash; empty for the engine's only key, ``any`` for runs that may use any of several."""
+    limits: list[LimitState]
+    """The limits that are known."""
+    running: int
+    """Runs that are on workers now."""
+    waiting: int
+    """Runs that wait."""
+    blocked_for: float
+    """Seconds until the next request may leave, because the provider asked for a pause; 0.0 if it did not."""
+    concurrency: int | None
+    """How many runs may be on workers at once now; None: any number."""
+    breaker: str
+    """``closed``; ``open`` (the provider failed too often: no request leaves for a while) or ``half-open`` (one is tried)."""
+    rate_limited: int
+    """Responses with status 429."""
+    retries: int
+    """Runs that were tried again after a failure of the provider."""
+    admitted: int
+    """Runs that were given a worker."""
+    out_of_rotation: str
+    """Why the key gets no runs, such as ``401``; empty if it does."""
+
+
+class SpendingState(DictForm, frozen=True, kw_only=True):
+    """One spending limit of the settings."""
+
+    name: str
+    """Its name in the settings; with a user's hash if each user has the amount."""
+    spent: float
+    """Dollars that the runs of this day (UTC) have cost, and that the runs of now may cost."""
+    max_cost: float
+    """Dollars that they may cost in a day."""
+
+
 class EngineStatus(DictForm, frozen=True, kw_only=True):
     """The state of an engine: its processes, runs and spans. Totals count since the start of its broker."""
 
@@ -112,3 +167,12 @@ class EngineStatus(DictForm, frozen=True, kw_only=True):
     """All processes of the engine. Empty until the first report of the supervisor, shortly after the start."""
     spans: SpanState | None = None
     """What became of spans; None if none are stored."""
+    waiting_for: dict[str, int] = msgspec.field(default_factory=dict)
+    """How many runs wait for what: ``workers``, ``share`` (the client's share of them), ``limit``, ``blocked`` (the provider asked for a
+    pause) or ``breaker`` (the provider failed too often)."""
+    pools: list[PoolState] = msgspec.field(default_factory=list)
+    """What limits the runs of each provider, key and model. Empty while nothing does."""
+    spending: list[SpendingState] = msgspec.field(default_factory=list)
+    """The spending limits of the settings."""
+    budget: str = ""
+    """The limits that several engines share: ``ok``, or why their store cannot be reached; empty if there are none."""

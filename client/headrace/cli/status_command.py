@@ -1,4 +1,4 @@
-"""``headrace status``: shows the state of an engine: its runs, workers, processes and spans."""
+"""``headrace status``: shows the state of an engine: its runs, workers, processes, limits and spans."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from headrace.cli.limit_rows import POOL_HEAD, SPENDING_HEAD, pool_row, shown_waits, spending_row
 from headrace.cli.serve_directory import address_of, found_directory
 from headrace.cli.shared.exit_codes import ExitCode
 from headrace.cli.shared.option_types import timeout
@@ -21,7 +22,7 @@ from headrace.wire.engine_status import SpanStatus
 from headrace.wire.messages import Status
 
 NAME = "status"
-HELP = "Show the state of an engine: runs, workers, processes, spans"
+HELP = "Show the state of an engine: runs, workers, processes, limits, spans"
 
 _STALE = 5.0  # seconds without a report of the collector, which reports each second
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -66,6 +67,8 @@ def _show(address: str, status: Status) -> None:
     print(bold(one_line(f"engine {address}"), out))
     print(f"  version {one_line(status.version)}, up {_duration(status.uptime)}, broker pid {status.pid}")
     print(f"  runs: {status.leases} now, {status.waiting} waiting; {_since_start(status)}")
+    if waits := shown_waits(status.waiting_for):
+        print(f"  waiting: {one_line(', '.join(waits))}")
     print(f"  clients: {status.clients}, this command included\n")
     _table(
         ["WORKER", "PID", "STATE", "RUNS", "LAST SEEN"],
@@ -77,8 +80,22 @@ def _show(address: str, status: Status) -> None:
             ["PROCESS", "PID", "STATE", "RESTARTS", "LAST END"],
             [[p.name, p.pid or "-", p.state, p.restarts, p.reason] for p in status.processes],
         )
+    _show_limits(status)
     print()
     _show_spans(status.spans)
+
+
+def _show_limits(status: Status) -> None:
+    """Show the limits, if there are any."""
+    if status.pools:
+        print()
+        _table(POOL_HEAD, [pool_row(pool) for pool in status.pools])
+    if status.spending:
+        print()
+        _table(SPENDING_HEAD, [spending_row(limit) for limit in status.spending])
+    if status.budget:
+        text = f"  limits shared with other engines: {one_line(status.budget)}"
+        print(f"\n{text if status.budget == 'ok' else red(text, sys.stdout)}")
 
 
 def _show_spans(spans: SpanStatus | None) -> None:

@@ -5,8 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from headrace.settings.settings import EMBEDDED
-from headrace.status import EngineStatus, ProcessState, SinkState, SpanState, WorkerState
-from headrace.wire.engine_status import ProcessStatus, SinkStatus, SpanStatus
+from headrace.status import (
+    EngineStatus,
+    LimitState,
+    PoolState,
+    ProcessState,
+    SinkState,
+    SpanState,
+    SpendingState,
+    WorkerState,
+)
+from headrace.wire.engine_status import PoolStatus, ProcessStatus, SinkStatus, SpanStatus
 from headrace.wire.messages import Status
 
 _NOT_STARTED = "it has not started yet; the first run starts it"
@@ -32,6 +41,12 @@ def public_status(address: str, status: Status) -> EngineStatus:
         ],
         processes=[_process(found) for found in status.processes],
         spans=_spans(status.spans) if status.spans is not None else None,
+        waiting_for=dict(status.waiting_for),
+        pools=[_pool(found) for found in status.pools],
+        spending=[
+            SpendingState(name=found.name, spent=found.spent, max_cost=found.max_cost) for found in status.spending
+        ],
+        budget=status.budget,
     )
 
 
@@ -49,6 +64,27 @@ def status_without_engine(*, has_started: bool, log: Path | None) -> EngineStatu
 def _process(found: ProcessStatus) -> ProcessState:
     return ProcessState(
         name=found.name, pid=found.pid, state=found.state, restarts=found.restarts, last_end=found.reason
+    )
+
+
+def _pool(found: PoolStatus) -> PoolState:
+    return PoolState(
+        provider=found.provider,
+        model=found.model,
+        key=found.key,
+        limits=[
+            LimitState(kind=level.kind, limit=level.limit, left=level.left, source=level.source)
+            for level in found.levels
+        ],
+        running=found.running,
+        waiting=found.waiting,
+        blocked_for=found.blocked_for,
+        concurrency=found.concurrency,
+        breaker=found.breaker,
+        rate_limited=found.rate_limited_total,
+        retries=found.retries_total,
+        admitted=found.granted_total,
+        out_of_rotation=found.out_of_rotation,
     )
 
 
