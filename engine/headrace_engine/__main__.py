@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from headrace.errors import ConfigurationError
 from headrace.files.engine_directory import is_engine_running, remove_folder
-from headrace.process.child_environment import Role, environment_of
 from headrace.process.import_path import leave_current_directory
 from headrace.process.lifecycle import (
     die_with_parent,
@@ -86,7 +85,11 @@ def _run(arguments: argparse.Namespace) -> int:
         gates = PoolGates(settings, random.uniform, limits=None if budget is None else budget.limits)
         Broker(arguments.directory, settings.engine, arguments.parent, arguments.epoch, gates, budget).run()
         return EngineExitCode.OK
-    return _supervise(arguments, settings)
+    try:
+        return _supervise(arguments, settings)
+    except ConfigurationError as error:
+        report_start_failure(str(error))
+        return EngineExitCode.USAGE
 
 
 def _check_figures(arguments: argparse.Namespace) -> None:
@@ -136,11 +139,12 @@ def _supervise(arguments: argparse.Namespace, settings: Settings) -> int:
     from headrace.process.hook_check import is_hook_usable
     from headrace_engine.supervisor.locked_directory import EngineStartError
     from headrace_engine.supervisor.recycling import RecyclingLimits
+    from headrace_engine.supervisor.reloading import checked_environments
     from headrace_engine.supervisor.supervisor import Supervisor, SupervisorSettings
 
     if arguments.parent is not None:
         ignore_interrupt()
-    environments = _environments(settings, is_embedded=arguments.parent is not None)
+    environments = checked_environments(settings, os.environ, is_embedded=arguments.parent is not None)
     if not is_hook_usable(settings.spans, environments["worker"]):
         return EngineExitCode.USAGE  # the check has said why
     config = settings.engine
@@ -162,11 +166,6 @@ def _supervise(arguments: argparse.Namespace, settings: Settings) -> int:
     except (EngineStartError, OSError) as error:
         report_start_failure(f"the engine cannot start: {error}")
         return EngineExitCode.CANNOT_START
-
-
-def _environments(settings: Settings, *, is_embedded: bool) -> dict[str, dict[str, str]]:
-    roles: tuple[Role, ...] = ("broker", "collector", "worker")
-    return {role: environment_of(role, os.environ, settings, is_embedded=is_embedded) for role in roles}
 
 
 if __name__ == "__main__":

@@ -404,7 +404,7 @@ kind("broker to collector")(partial(_open_collector_link, "broker"))
 
 @kind("worker to broker")
 def _(reactor: Reactor, endpoint: str, heard: list[object]) -> object:
-    link = BrokerLink(new_context(), endpoint, lambda: HELLO_CLIENT, Heartbeat, list, 1, reactor)
+    link = BrokerLink(new_context(), endpoint, lambda: HELLO_CLIENT, Heartbeat, list, 1, reactor, {})
     link.open()
     link.beat()
     return link

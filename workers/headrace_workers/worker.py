@@ -47,6 +47,7 @@ from headrace.wire.roles import TO_WORKER
 from headrace.wire.run_request import RunRequest
 from headrace_workers.broker_link import BrokerLink, RunKey
 from headrace_workers.http.http_client import HttpClient
+from headrace_workers.limit_reports import LimitReports
 from headrace_workers.masking import RunMasks, masked_failure
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderFailure
 from headrace_workers.run_limits import RunLimits
@@ -90,7 +91,8 @@ class Worker:
         self.history = open_history("worker", settings.epoch)
         self._config = engine.engine
         self._providers = Providers(engine, os.environ)
-        self.masks = RunMasks([*provider_secrets(engine, os.environ), *proxy_secrets(os.environ)])
+        secrets = [*provider_secrets(engine, os.environ), *self._providers.keys.secrets()]
+        self.masks = RunMasks([*secrets, *proxy_secrets(os.environ)])
         self._endpoint = worker_endpoint(settings.directory, settings.name, settings.epoch)
         self._context = new_context()
         shares = worker_shares(raise_limit())
@@ -109,8 +111,16 @@ class Worker:
         self.tracer = self._new_tracer(engine.spans)
         place = broker_endpoint(settings.directory)
         self._link = BrokerLink(
-            self._context, place, self._hello, self._heartbeat, self._run_keys, settings.epoch, loop
+            self._context,
+            place,
+            self._hello,
+            self._heartbeat,
+            self._run_keys,
+            settings.epoch,
+            loop,
+            self._providers.keys.hashes(),
         )
+        self.limits = LimitReports(loop.call_later, self._link.report_limits, lambda _headers: [])
         self._shutdown = Shutdown(loop, self._link, self._runs, self._finish)
         self._done: asyncio.Future[None] = loop.create_future()
 
@@ -229,7 +239,7 @@ class Worker:
                 self._start(client, message)
             case Abort():
                 if (run := _current(client, message)) is not None:
-                    run.carry_out(run.core.aborted(message.mode, time.monotonic()))
+                    run.carry_out(run.core.aborted(message.mode, time.monotonic(), is_beaten=message.is_beaten))
             case Query():
                 self._answer(client, message)
             case _:
@@ -267,17 +277,18 @@ class Worker:
     def _start_run(self, client: ConnectedClient, message: Run, request: RunRequest, weight: int) -> None:
         others = request_secrets(request.tools, request.custom_options)
         try:
-            prepared = self._providers.prepare(request, message.api_key, message.base_url)
+            prepared = self._providers.prepare(request, message.api_key, message.base_url, message.key)
         except ProviderFailedError as error:
             failure = masked_failure(error.failure, self.masks.mask_of(message.api_key, message.base_url, others))
             self._refuse_run(client, message, failure)
             return
-        clocks = Clocks(clock_limits(request, self._config), time.monotonic())
+        clocks = Clocks(clock_limits(request, self._config, message.time_left), time.monotonic())
         span = self.tracer.begin(message, request, prepared.wire_format) if self.tracer is not None else None
         transcript = Transcript() if span is not None and span.keeps_content else None
         mask = self.masks.mask_of(prepared.api_key, message.base_url, others)
-        core = ProviderRun(_kept(message), request, prepared.api, clocks, mask, transcript, prepared.wire_format.name)
-        run = LiveRun(self, client, core, prepared.request, span, weight)
+        kept = _kept(message)
+        core = ProviderRun(kept, request, prepared.api, clocks, mask, transcript, prepared.wire_format.name)
+        run = LiveRun(self, client, core, prepared.request, span, weight, kept)
         client.runs[message.span_id] = run
         logger.debug(
             "run begins",

@@ -1,4 +1,4 @@
-"""Prepares the request of a run: finds its provider, address, key and wire format. Keys stay in this module."""
+"""Prepares the request of a run: finds its provider, address, key and wire format. Keys leave this module in requests only."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.errors import ConfigurationError
 from headrace.settings.http_values import base_url_problem, key_problem
 from headrace.settings.provider_table import BASE_URL_ENV
 from headrace.settings.settings import EngineConfig, ProviderConfig, Settings
@@ -16,6 +17,7 @@ from headrace.settings.wire_format_names import OPENAI_BY_MODEL
 from headrace.wire.messages import BAD_SETTINGS
 from headrace.wire.run_request import RunRequest
 from headrace_workers.http.http_request import HttpRequest
+from headrace_workers.provider_keys import ProviderKeys
 from headrace_workers.providers.openai_choice import CHAT, RESPONSES, choose
 from headrace_workers.providers.shared.wire_format import (
     ProviderApi,
@@ -53,15 +55,19 @@ class Providers:
 
     def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
         self._environ = environ
+        self.keys = ProviderKeys(settings, environ)
         self._settings = {name: _provider_settings(name, config) for name, config in settings.providers.items()}
         self._loaded = load_formats({config.api for config in settings.providers.values()} - {OPENAI_BY_MODEL})
         self._of_openai = {name: self._loaded.formats[name] for name in (CHAT, RESPONSES)}
         """The formats of a provider that takes one of OpenAI's two APIs for each run."""
 
-    def prepare(self, request: RunRequest, api_key: str | None, base_url: str | None = None) -> Prepared:
+    def prepare(
+        self, request: RunRequest, api_key: str | None, base_url: str | None = None, chosen_key: str = ""
+    ) -> Prepared:
         """Build the request of a run. Raises ProviderFailedError if it cannot be built.
 
-        ``api_key`` and ``base_url`` are the caller's: see :class:`headrace.wire.messages.Run`.
+        ``api_key`` and ``base_url`` are the caller's: see :class:`headrace.wire.messages.Run`. ``chosen_key``: the short
+        hash of the worker's key to use, if the provider has several.
         """
         settings = self._settings.get(request.provider)
         if settings is None:
@@ -76,7 +82,7 @@ class Providers:
         api = api_for(request, settings, declared)  # before the key: its absence is told only if the format can be used
         # Never send a key of the engine to an address that the caller names.
         is_callers = api_key is not None or base_url is not None
-        key = api_key or self._key(settings, is_callers=is_callers)
+        key = api_key or self._key(settings, chosen_key, is_callers=is_callers)
         if not is_by_model or request.inputs:
             return Prepared(declared, api, _built(declared.name, api, request, settings, key), key)
 
@@ -106,11 +112,13 @@ class Providers:
             )
             raise settings_failure(f"{name} {problem}")
 
-    def _key(self, settings: ProviderSettings, *, is_callers: bool) -> str | None:
-        """Return the key in the worker's environment.
+    def _key(self, settings: ProviderSettings, chosen: str, *, is_callers: bool) -> str | None:
+        """Return the worker's key: of the provider's table of keys, else of the worker's environment.
 
         If ``is_callers``, use none: the caller's environment has no key.
         """
+        if not is_callers and (key := self._key_of_table(settings.name, chosen)) is not None:
+            return key
         for variable in () if is_callers else settings.api_key_env:
             if key := self._environ.get(variable):
                 if (problem := key_problem(key)) is not None:
@@ -122,6 +130,12 @@ class Providers:
             reason = f"no key: set {variables} {where}, or give provider_api_key="
             raise ProviderFailedError(ProviderFailure("authentication", reason, code="no_api_key"))
         return None
+
+    def _key_of_table(self, provider: str, chosen: str) -> str | None:
+        try:
+            return self.keys.of_table(provider, chosen)
+        except ConfigurationError as error:
+            raise settings_failure(str(error)) from None
 
 
 def settings_failure(reason: str) -> ProviderFailedError:
@@ -159,19 +173,23 @@ def _built(
         raise ProviderFailedError(ProviderFailure("provider_protocol", reason)) from None
 
 
-def clock_limits(request: RunRequest, config: EngineConfig) -> ClockLimits:
+def clock_limits(request: RunRequest, config: EngineConfig, time_left: float | None = None) -> ClockLimits:
     """Return the limits of a run's clocks: the caller's, else those of the engine's settings.
+
+    ``time_left``: the seconds of the total timeout that earlier attempts of the run have left; None: all.
 
     Without streaming, nothing comes before the whole answer. Then the first-chunk and idle clocks run only if the
     caller sets them.
     """
     first_chunk = config.first_chunk_timeout if request.stream else math.inf
     idle = config.idle_timeout if request.stream else math.inf
+    total = request.total_timeout or config.total_timeout
     return ClockLimits(
         connect=config.connect_timeout,
         first_chunk=request.first_chunk_timeout or first_chunk,
         idle=request.idle_timeout or idle,
-        total=request.total_timeout or config.total_timeout,
+        total=total,
+        spent=0.0 if time_left is None else max(total - time_left, 0.0),
         reader=config.stalled_reader_timeout or math.inf,
     )
 

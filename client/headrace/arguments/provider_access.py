@@ -6,7 +6,7 @@ stay in a :class:`ProviderAccess`, which does not show them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -38,14 +38,23 @@ class ProviderAccess(msgspec.Struct, frozen=True):
 
 
 def access_from(
-    environ: Mapping[str, str], provider: str, configured: Mapping[str, ProviderConfig], api_key: str | None
+    environ: Mapping[str, str],
+    provider: str,
+    configured: Mapping[str, ProviderConfig],
+    api_key: str | None,
+    has_engine_keys: Collection[str] = (),
 ) -> ProviderAccess:
     """Return the key and the address of ``provider`` for a run. ``api_key`` is the caller's, and comes first.
 
     ``configured`` are the providers in ``headrace.toml``. Their address is sent with the key, so that a key goes only
     to the address in the same file. Raises ConfigurationError, which names the variable, for a value that cannot be
     used.
+
+    ``has_engine_keys``: the providers with a table of keys. Without a key of the caller, the engine's keys and its
+    address count for them.
     """
+    if not api_key and provider in has_engine_keys:
+        return ProviderAccess()
     base_url = None
     if (own := configured.get(provider)) is not None:
         named = own.api_key_env or []

@@ -13,6 +13,7 @@ from headrace.cli import (
     config_command,
     logs_command,
     record_command,
+    reload_command,
     restart_command,
     run_command,
     serve_command,
@@ -30,7 +31,7 @@ from headrace.process.standard_streams import OutputLostError, guarded
 from headrace.text.similar_names import meant
 
 _COMMANDS = (
-    run_command, spans_command, serve_command, restart_command, status_command, logs_command, config_command,
+    run_command, spans_command, serve_command, restart_command, reload_command, status_command, logs_command, config_command,
     simulate_command, record_command,
 )  # fmt: skip
 

@@ -60,6 +60,10 @@ class Connection:
         """Have the engine replace its workers. The I/O thread calls ``answer``."""
         self._reactor.call(partial(self._engine_runs.ask_restart, answer))
 
+    def post_reload(self, answer: Callable[[RestartAnswer | HeadraceError], None]) -> None:
+        """Have the engine read its settings again and replace its workers. The I/O thread calls ``answer``."""
+        self._reactor.call(partial(self._engine_runs.ask_restart, answer, reload=True))
+
     def post_flush(self, timeout: float, answer: Callable[[FlushResult | HeadraceError], None]) -> None:
         """Have the engine store and deliver its spans within ``timeout`` seconds. The I/O thread calls ``answer``."""
         self._reactor.call(partial(self._engine_runs.flush_spans, timeout, answer))

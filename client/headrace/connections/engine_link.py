@@ -106,6 +106,7 @@ class EngineLink:
         # The same, without a wish for an engine: none is started for them.
         self._status_lookers: list[Callable[[Status | HeadraceError], None]] = []
         self._restart_waiters: list[Callable[[RestartAnswer | HeadraceError], None]] = []
+        self._wants_reload = False
 
     def ask(self, message: msgspec.Struct) -> None:
         """Send the broker a message. A message that needs an answer opens the link, and waits."""
@@ -140,9 +141,13 @@ class EngineLink:
             answer(status)
         self._answer_lookers(status)
 
-    def ask_restart(self, answer: Callable[[RestartAnswer | HeadraceError], None]) -> None:
-        """Have the engine replace its workers. Its answer to the hello says whether it can."""
+    def ask_restart(self, answer: Callable[[RestartAnswer | HeadraceError], None], *, reload: bool = False) -> None:
+        """Have the engine replace its workers, and with ``reload`` read its settings again.
+
+        Its answer to the hello says whether it can.
+        """
         self._restart_waiters.append(answer)
+        self._wants_reload |= reload
         if self._broker is None:
             self._reopen()
         elif not self._broker.is_awaited:
@@ -152,6 +157,7 @@ class EngineLink:
     def answer_restart(self, answer: RestartAnswer | HeadraceError) -> None:
         """Call all that asked for new workers."""
         waiters, self._restart_waiters = self._restart_waiters, []
+        self._wants_reload = False
         for waiter in waiters:
             waiter(answer)
 
@@ -262,8 +268,8 @@ class EngineLink:
         link = self._broker
         if link is None or not link.is_welcomed or not self._restart_waiters:
             return
-        if "restart" in link.capabilities:
-            self._links.queue(link, Restart())
+        if ("limits" if self._wants_reload else "restart") in link.capabilities:
+            self._links.queue(link, Restart(reload=self._wants_reload))
         else:
             reason = "this version of the engine cannot be asked to replace its workers; send its supervisor SIGHUP"
             self.answer_restart(EngineUnavailableError(self._source.address, reason))

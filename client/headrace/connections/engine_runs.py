@@ -284,9 +284,9 @@ class EngineRuns:
         """Ask for the engine's status. No engine is started for it: the answer is an error then."""
         self._engine.look_at_status(answer)
 
-    def ask_restart(self, answer: Callable[[RestartAnswer | HeadraceError], None]) -> None:
-        """Have the engine replace its workers."""
-        self._engine.ask_restart(answer)
+    def ask_restart(self, answer: Callable[[RestartAnswer | HeadraceError], None], *, reload: bool = False) -> None:
+        """Have the engine replace its workers, and with ``reload`` read its settings again."""
+        self._engine.ask_restart(answer, reload=reload)
 
     def flush_spans(self, timeout: float, answer: Callable[[FlushResult | HeadraceError], None]) -> None:
         """Have the engine store and deliver its spans, within ``timeout`` seconds."""

@@ -48,6 +48,7 @@ class RunStarter:
         self._connect_timeout = connect_timeout
         self._configured = configured
         self._providers = tuple(settings.providers)
+        self._has_engine_keys = frozenset(settings.keys)
         self._total_timeout = settings.engine.total_timeout
         self._prices = PriceTable(settings.prices)
 
@@ -98,7 +99,7 @@ class RunStarter:
         """
         if self._address is not None:
             return ProviderAccess(api_key)
-        return access_from(os.environ, provider, self._configured, api_key)
+        return access_from(os.environ, provider, self._configured, api_key, self._has_engine_keys)
 
     def _submit(
         self, owner: int, started_at: float, options: RunOptions, request: RunRequest, original_paths: OriginalPaths

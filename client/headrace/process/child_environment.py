@@ -36,17 +36,19 @@ def environment_of(
 
     Workers get the keys of providers, and the collector gets the secrets of sinks. Both get the proxies. The broker gets none of
     these. The supervisor gets what its children need. In an embedded engine each run brings its key from its program, so no process
-    of the engine gets a provider key. A redaction hook (``spans.redact``) is the user's code and may need any variable. With a hook,
+    of the engine gets a provider key, except those of the tables of keys. A redaction hook (``spans.redact``) is the user's code and may need any variable. With a hook,
     workers and the collector get all variables, except that workers do not get the secrets of sinks and the collector does not get
     the keys of providers.
     """
-    keys = _provider_variables(settings)
+    several = frozenset(name for table in settings.keys.values() for name in table.env)
+    keys = _provider_variables(settings) | several
+    of_engine = several if is_embedded else keys
     tokens = frozenset(sink.api_key_env for sink in settings.sinks.values())
     needed = {
         "broker": frozenset[str](),
-        "worker": frozenset() if is_embedded else keys,
+        "worker": of_engine,
         "collector": tokens,
-        "supervisor": tokens if is_embedded else keys | tokens,
+        "supervisor": of_engine | tokens,
     }[role]
     has_hook = role != "broker" and settings.spans.enabled and bool(settings.spans.redact)
     others = {

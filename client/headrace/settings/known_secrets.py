@@ -38,7 +38,10 @@ _QUERY = re.compile(r"[?&#;]([^=?&#;]{1,100})=([^&#;]*)")
 
 
 def provider_secrets(settings: Settings, environ: Mapping[str, str]) -> list[str]:
-    """Return the keys of the providers of ``settings``, from the environment, and the secrets in the providers' addresses."""
+    """Return the keys of the providers of ``settings``, from the environment, and the secrets in the providers' addresses.
+
+    Keys in files are not among them: only workers have these (:mod:`headrace.settings.provider_keys`).
+    """
     variables = [name for config in settings.providers.values() for name in key_variables(config.api_key_env)]
     variables += [name for keys in settings.keys.values() for name in keys.env]
     addresses = [config.base_url for config in settings.providers.values()]

@@ -53,7 +53,7 @@ class KeyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     env: list[Variable] = []
     """Environment variables. Each holds one key."""
     file: str = ""
-    """A file with one key in each line. It is read again at ``headrace reload``."""
+    """A file with one key in each line. Empty lines and lines that begin with # are left out. It is read again at ``headrace reload``."""
 
 
 class SpendingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -106,6 +106,7 @@ def _bare(span: Span) -> Span:
         ended_at=span.ended_at,
         duration_seconds=span.duration_seconds,
         queue_seconds=span.queue_seconds,
+        queue_reason=span.queue_reason,
         first_chunk_seconds=span.first_chunk_seconds,
         usage=Usage(),
         content_note=TOO_LARGE,

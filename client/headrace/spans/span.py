@@ -19,6 +19,8 @@ from headrace.wire.value_count import has_too_many_values
 SpanStatus = Literal["ok", "aborted", "error"]
 SpanKind = Literal["llm", "embedding"]
 
+BEATEN = "beaten"
+"""The ``outcome`` of an attempt that was aborted because another attempt of the same run was faster."""
 LOST = "lost"
 """The ``error_type`` of a run if nobody knows how it ended."""
 CLIENT_LOST = "client_lost"
@@ -39,7 +41,8 @@ class SpanAttempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     ``maybe_billed``: the request was sent, and its answer did not come completely. ``wire_format`` is the ``api`` of
     the provider in the worker's settings, such as ``openai-chat``; ``telemetry_provider`` is the value of
     ``gen_ai.provider.name`` for this format. Both are empty if the worker did not get that far, and in spans of earlier
-    versions.
+    versions. ``provider`` and ``model`` are set where the attempt asked another one than the span names: a fallback.
+    ``is_hedge``: it began beside another attempt, which went on.
     """
 
     number: int
@@ -55,6 +58,9 @@ class SpanAttempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     maybe_billed: bool = False
     wire_format: str = ""
     telemetry_provider: str = ""
+    provider: str = ""
+    model: str = ""
+    is_hedge: bool = False
 
 
 class ContentToolCall(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -82,7 +88,8 @@ class SpanContent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
 class Span(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The record of a run. Times are seconds since 1970 (wall clock). Durations are seconds, from a monotonic clock.
 
-    ``started_at``: when the caller made the call. ``queue_seconds``: how long the run then waited for a lease.
+    ``started_at``: when the caller made the call. ``queue_seconds``: how long the run then waited for a lease, and
+    ``queue_reason``: what for, a word of :data:`headrace.wire.messages.WaitWord`, empty if it did not wait.
     ``first_chunk_seconds``: from the call to the first content. ``error_type``: the name of the error class
     (``RateLimitError``), ``lost`` or ``client_lost``. ``traceparent``: the W3C trace context of the caller's active
     OpenTelemetry span, or None. ``content``: an encoded :class:`SpanContent` (JSON), empty if it is not kept: see
@@ -120,6 +127,7 @@ class Span(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     content_note: str = ""
     """Why there is no content, if there is none: ``policy``, ``redacted`` (the hook kept nothing), ``redaction failed``,
     ``too large`` (for a frame) or ``cannot be encoded``."""
+    queue_reason: str = ""
 
 
 TIMES = ("started_at", "ended_at", "duration_seconds", "queue_seconds", "first_chunk_seconds")

@@ -24,11 +24,15 @@ COLUMNS = (
     "ended_at", "duration_seconds", "queue_seconds", "first_chunk_seconds", "input_tokens", "output_tokens",
     "total_tokens", "cached_input_tokens", "cache_write_tokens", "reasoning_tokens", "usage_source", "cost", "user_id",
     "session_id", "tags", "parameters", "attempts", "content", "content_note",
+    "queue_reason",
 )  # fmt: skip
 """All columns but ``seq``.
 
 Times as in :class:`headrace.spans.span.Span`. ``tags``, ``parameters``, ``attempts``, ``content``: JSON.
 """
+
+QUEUE_REASON = "queue_reason TEXT NOT NULL DEFAULT ''"
+"""A column that a file of an earlier version gets when it is next opened for writing. Readers do without it."""
 
 SET_ASIDE = """
 CREATE TABLE IF NOT EXISTS set_aside (  -- spans that a sink will never take, and why; they stay in the store
@@ -57,7 +61,8 @@ CREATE TABLE IF NOT EXISTS spans (
     usage_source TEXT NOT NULL, cost REAL,
     user_id TEXT, session_id TEXT,
     tags TEXT NOT NULL, parameters TEXT NOT NULL, attempts TEXT NOT NULL,
-    content TEXT NOT NULL, content_note TEXT NOT NULL
+    content TEXT NOT NULL, content_note TEXT NOT NULL,
+    {QUEUE_REASON}
 );
 CREATE INDEX IF NOT EXISTS spans_started_at ON spans (started_at);
 CREATE INDEX IF NOT EXISTS spans_trace_id ON spans (trace_id);
@@ -78,8 +83,8 @@ _USAGE = {
     "reasoning_tokens": "reasoning_tokens",
     "source": "usage_source",
 }
-_AS_THEY_ARE = frozenset(COLUMNS) - {"cost", "tags", "parameters", "attempts", *_USAGE.values()}
-_TEXTS = tuple(_AS_THEY_ARE - {"rank", "streamed", "content", *TIMES})
+_AS_THEY_ARE = frozenset(COLUMNS) - {"cost", "tags", "parameters", "attempts", "queue_reason", *_USAGE.values()}
+_TEXTS = (*(_AS_THEY_ARE - {"rank", "streamed", "content", *TIMES}), "queue_reason")
 _LISTS_OF_ATTEMPTS = msgspec.json.Decoder(list[SpanAttempt])
 _json = msgspec.json.Encoder().encode
 
@@ -142,7 +147,7 @@ def to_row(span: Span, cost: float | None) -> tuple[Any, ...]:
         span.queue_seconds, span.first_chunk_seconds, usage.input_tokens, usage.output_tokens, usage.total_tokens,
         usage.cached_input_tokens, usage.cache_write_tokens, usage.reasoning_tokens, usage.source, cost, span.user_id,
         span.session_id, _json(span.tags).decode(), _json(span.parameters).decode(), _json(span.attempts).decode(),
-        span.content.decode("utf-8", "replace"), span.content_note,
+        span.content.decode("utf-8", "replace"), span.content_note, span.queue_reason,
     )  # fmt: skip
 
 
@@ -157,6 +162,7 @@ def from_row(row: sqlite3.Row) -> StoredSpan:
     values["usage"] = Usage(**usage)
     values["tags"] = msgspec.json.decode(row["tags"], type=list[str])
     values["parameters"] = msgspec.json.decode(row["parameters"], type=dict[str, Any])
+    values["queue_reason"] = (row["queue_reason"] or "") if "queue_reason" in row.keys() else ""  # noqa: SIM118 - a row
     values["attempts"] = _LISTS_OF_ATTEMPTS.decode(row["attempts"])
     if odd := [name for name in _TEXTS if not isinstance(values[name], str | None)]:
         raise TypeError(f"{odd[0]} is not a text")

@@ -42,20 +42,25 @@ class Status(WireMessage, frozen=True, tag=15):
 class Restart(WireMessage, frozen=True, tag=17):
     """Replace the workers, one after another. A client sends it to the broker, the broker to the supervisor.
 
-    ``token`` is the broker's number for its question; the answer has the same token.
+    ``token`` is the broker's number for its question; the answer has the same token. ``reload``: check the settings
+    first, and read the limits again too. It is sent only to a peer with the capability ``limits``.
     """
 
     token: Count = 0
+    reload: bool = False
 
 
 class RestartAnswer(WireMessage, frozen=True, tag=18):
     """Answer to Restart, from the supervisor to the broker and on to the client.
 
-    An empty ``problem``: the workers are being replaced. Else it says why they are not.
+    An empty ``problem``: the workers are being replaced. Else it says why they are not. ``reload``: the settings were
+    checked, and ``problem`` is theirs; without a problem the broker must read its limits again. The supervisor also says
+    so without a question, with token 0.
     """
 
     token: Count = 0
     problem: Reason = ""
+    reload: bool = False
 
 
 class Heartbeat(WireMessage, frozen=True, tag=20):

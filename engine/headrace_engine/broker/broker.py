@@ -69,6 +69,7 @@ from headrace_engine.broker.limit_reports import LimitReports, understood
 from headrace_engine.broker.lost_run_spans import lost_run_spans
 from headrace_engine.broker.newest_connections import NewestConnections, ProcessKey
 from headrace_engine.broker.restart_questions import RestartQuestions
+from headrace_engine.broker.settings_reload import SettingsReload
 from headrace_engine.broker.shared_budget import SharedBudget
 from headrace_engine.broker.state_file import StateFile
 from headrace_engine.broker.worker_statuses import worker_statuses
@@ -152,6 +153,7 @@ class Broker:
         self._outboxes: dict[bytes, list[msgspec.Struct]] = {}
         self._reports = EngineReports()
         self._restarts = RestartQuestions()
+        self._settings_reload = SettingsReload(lambda _settings: None)
         self._collector = CollectorLink(
             self._reactor,
             partial(Dealer, context, expects=is_sibling),
@@ -314,25 +316,29 @@ class Broker:
     def _pass_on(self, peer: bytes, message: Restart | RestartAnswer) -> None:
         """Pass a client's question for new workers to the supervisor, or the supervisor's answer to the clients."""
         if isinstance(message, Restart):
-            self._ask_supervisors(self._restarts.asked(peer))
+            self._ask_supervisors(self._restarts.asked(peer, reload=message.reload))
         elif self._is_supervisor(peer):
-            self._answer_restart(message.token, message.problem)
+            if message.reload and not message.problem:
+                self._settings_reload.reload()
+            if not message.problem:
+                self._send_all(self._limits.reloaded(time.monotonic()))
+            self._answer_restart(message)
 
-    def _ask_supervisors(self, number: int | None) -> None:
-        """Ask the supervisor question ``number``. If it has not connected yet, it is asked when it has."""
-        peers = list(self._server.peers.values())
-        for supervisor in [peer for peer in peers if self._is_supervisor(peer.identity)] if number is not None else ():
-            if supervisor.understands("restart"):
-                self._send(supervisor.identity, Restart(number or 0))
+    def _ask_supervisors(self, question: Restart | None) -> None:
+        """Ask the supervisor a question. If it has not connected yet, it is asked when it has."""
+        if question is None:
+            return
+        for supervisor in [peer for peer in self._server.peers.values() if self._is_supervisor(peer.identity)]:
+            if supervisor.understands("limits" if question.reload else "restart"):
+                self._send(supervisor.identity, question)
             else:
-                self._answer_restart(number or 0, "the engine's supervisor is of an older version; send it SIGHUP")
+                problem = "the engine's supervisor is of an older version; send it SIGHUP"
+                self._answer_restart(RestartAnswer(question.token, problem))
 
-    def _answer_restart(self, number: int, problem: str) -> None:
-        if not problem:
-            self._send_all(self._limits.reloaded(time.monotonic()))
-        told, following = self._restarts.answered(number)
+    def _answer_restart(self, answer: RestartAnswer) -> None:
+        told, following = self._restarts.answered(answer.token)
         for asker in told:
-            self._send(asker, RestartAnswer(problem=problem))
+            self._send(asker, msgspec.structs.replace(answer, token=0))
         self._ask_supervisors(following)
 
     def _is_supervisor(self, peer: bytes) -> bool:

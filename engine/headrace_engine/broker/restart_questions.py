@@ -1,10 +1,13 @@
 """Keeps the clients that asked for new workers until the supervisor has answered. Pure.
 
-The supervisor is asked one question at a time. A client that asks meanwhile gets the answer to the next question. A
-supervisor that connects later, as after the start of a broker, is asked the open question.
+The supervisor is asked one question at a time. A client that asks meanwhile gets the answer to a later question of its
+kind: with the settings read again, or without. A supervisor that connects later, as after the start of a broker, is
+asked the open question.
 """
 
 from __future__ import annotations
+
+from headrace.wire.messages import Restart
 
 
 class RestartQuestions:
@@ -13,23 +16,24 @@ class RestartQuestions:
     def __init__(self) -> None:
         # A dict is a set that keeps its order.
         self._asking: dict[bytes, None] = {}
-        self._waiting: dict[bytes, None] = {}
-        self._number = 0
+        # A client → whether it wants the settings read again.
+        self._waiting: dict[bytes, bool] = {}
+        self._last = Restart()
         self._is_open = False
 
     @property
-    def open(self) -> int | None:
-        """The number of the question that has no answer yet; ``None`` if there is no such question."""
-        return self._number if self._is_open else None
+    def open(self) -> Restart | None:
+        """The question that has no answer yet; ``None`` if there is no such question."""
+        return self._last if self._is_open else None
 
-    def asked(self, peer: bytes) -> int | None:
-        """A client asks. Return the number of the question to ask the supervisor now; ``None`` while one is open."""
-        self._waiting[peer] = None
+    def asked(self, peer: bytes, *, reload: bool = False) -> Restart | None:
+        """A client asks. Return the question to ask the supervisor now; ``None`` while one is open."""
+        self._waiting[peer] = reload
         return self._next()
 
-    def answered(self, number: int) -> tuple[list[bytes], int | None]:
-        """The supervisor answers. Return the clients to tell, and the number of the next question, if there is one."""
-        if not self._is_open or number != self._number:
+    def answered(self, number: int) -> tuple[list[bytes], Restart | None]:
+        """The supervisor answers. Return the clients to tell, and the next question, if there is one."""
+        if not self._is_open or number != self._last.token:
             return [], None
         told = list(self._asking)
         self._is_open = False
@@ -40,10 +44,12 @@ class RestartQuestions:
         self._asking.pop(peer, None)
         self._waiting.pop(peer, None)
 
-    def _next(self) -> int | None:
+    def _next(self) -> Restart | None:
         if self._is_open or not self._waiting:
             return None
-        self._asking, self._waiting = self._waiting, {}
-        self._number += 1
+        reload = next(iter(self._waiting.values()))
+        self._asking = {peer: None for peer, wish in self._waiting.items() if wish == reload}
+        self._waiting = {peer: wish for peer, wish in self._waiting.items() if wish != reload}
+        self._last = Restart(self._last.token + 1, reload)
         self._is_open = True
-        return self._number
+        return self._last

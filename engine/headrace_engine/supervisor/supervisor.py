@@ -1,7 +1,7 @@
 """The supervisor process: starts the other processes of an engine, watches them, restarts them and ends them.
 
 It ends on SIGTERM (running streams may finish; a second SIGTERM ends them), with its program if the engine is embedded,
-or when the engine cannot start. SIGHUP replaces the workers, one after another.
+or when the engine cannot start. SIGHUP has the settings read again and the workers replaced, one after another.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from headrace.settings.settings import SpansConfig
 from headrace.transport.reactor import Reactor
 from headrace.transport.sockets import new_context
 from headrace.version import VERSION
+from headrace.wire.bounds import cut
 from headrace.wire.engine_status import ProcessStatus
 from headrace.wire.messages import (
     FromBroker,
@@ -45,6 +46,7 @@ from headrace_engine.supervisor.log_bounds import LogBounds
 from headrace_engine.supervisor.process_reports import ProcessReportLink
 from headrace_engine.supervisor.reaping import adopts_orphans, reap_orphans
 from headrace_engine.supervisor.recycling import Action, EndRuns, Kill, Recycler, RecyclingLimits, Replace, Retire
+from headrace_engine.supervisor.reloading import reloaded
 from headrace_engine.supervisor.restart_policy import CannotStart
 from headrace_engine.supervisor.terminal_hangup import TerminalHangup
 
@@ -292,22 +294,41 @@ class Supervisor:
     # Workers that are replaced.
 
     def _hung_up(self) -> None:
-        """SIGHUP came: the terminal was closed, or somebody wants new workers."""
+        """SIGHUP came: the terminal was closed, or somebody wants the settings read again."""
         if self._is_draining:
             return
         if self._hangup.has_terminal_closed():
             self._end()
             return
-        self._replace_all()
+        if not self._reload():
+            self._broker.send([RestartAnswer(reload=True)])
 
     def _asked_to_restart(self, question: Restart) -> None:
         """A client wants new workers. The broker has checked that it is a process of this user."""
+        problem = ""
         if self._is_draining:
             problem = "the engine is ending"
+        elif question.reload:
+            problem = self._reload()
         else:
-            problem = ""
             self._replace_all()
-        self._broker.send([RestartAnswer(question.token, problem)])
+        is_reload = question.reload and not self._is_draining
+        self._broker.send([RestartAnswer(question.token, cut(problem), reload=is_reload)])
+
+    def _reload(self) -> str:
+        """Check the settings, and replace all workers by new ones that read them. Return the problem of the settings, if there is one.
+
+        The collector and the broker have the new environment at their next start.
+        """
+        found = reloaded(os.environ, is_embedded=self._settings.parent is not None)
+        if isinstance(found, str):
+            logger.error("settings cannot be used", extra={"reason": found})
+            return found
+        for child in self._children:
+            role = "worker" if child.is_worker else child.name
+            child.environ = found.get(role, child.environ)
+        self._replace_all()
+        return ""
 
     def _replace_all(self) -> None:
         if self._recycler.asked():

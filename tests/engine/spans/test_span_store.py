@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from headrace.settings.settings import SpansConfig
 from headrace.spans.data_directory import database_files
-from headrace.spans.span import Rank, Span, SpanAttempt
+from headrace.spans.span import Rank, Span, SpanAttempt, SpanStatus
 from headrace.spans.span_database import StoredSpan, from_row, open_for_reading
 from headrace.types import Usage
 from headrace_engine.spans.storage.ranking import MAX_ATTEMPTS
@@ -155,6 +155,56 @@ def test_of_two_clients_records_the_first_is_kept(slot: Path, store: Store) -> N
     store.write([span("a", Rank.CLIENT, started_at=NOON + 5, error="forged")], NOON)
 
     assert kept(slot)["a"].error == "lost"
+
+
+def test_an_attempt_at_another_provider_keeps_its_name(slot: Path, store: Store) -> None:
+    """A fallback: whichever record comes first, the row says which attempt asked whom."""
+    failed = span("a", attempts=[SpanAttempt(1, "w1", NOON, NOON + 1, outcome="RateLimitError")], status="error")
+    answered = span("a", attempts=[SpanAttempt(2, "w2", NOON + 2, NOON + 3, outcome="ok")], status="ok")
+    answered = msgspec.structs.replace(answered, provider="anthropic", model="claude-4")
+    for records in ([failed, answered], [answered, failed]):
+        name = f"sp_{records[0].status}"
+        store.write([msgspec.structs.replace(one, span_id=name) for one in records], NOON)
+        row = kept(slot)[name]
+        assert (row.provider, row.status) == ("anthropic", "ok")
+        assert [(one.number, one.provider, one.model) for one in row.attempts] == [(1, "openai", "gpt-4o"), (2, "", "")]
+
+
+def attempted(number: int, status: SpanStatus, first_chunk: float, rank: Rank = Rank.WORKER, *, is_hedge: bool) -> Span:
+    """Return one attempt's record of a run that was asked for at noon. Attempt 2 begins a second later."""
+    attempt = SpanAttempt(number, f"w{number}", NOON + number - 1, NOON + 5, outcome=status, is_hedge=is_hedge)
+    return span("a", rank, status=status, streamed=True, first_chunk_seconds=first_chunk, attempts=[attempt])
+
+
+@pytest.mark.parametrize("is_beaten_first", [True, False])
+@pytest.mark.parametrize("winner", [1, 2])
+@pytest.mark.parametrize("loser_is", ["beaten", "failed", "answered later"])
+def test_the_attempt_that_was_beaten_never_replaces_the_one_that_answered(
+    slot: Path, store: Store, winner: int, loser_is: str, is_beaten_first: bool
+) -> None:
+    """Whichever record comes first, and whether the hedge or the attempt before it was faster."""
+    best = attempted(winner, "ok", 2.0, is_hedge=winner == 2)
+    status, rank = {"beaten": ("error", Rank.STUB), "failed": ("error", Rank.WORKER)}.get(loser_is, ("ok", Rank.WORKER))
+    loser = attempted(3 - winner, status, 2.5, rank, is_hedge=winner == 1)  # type: ignore[arg-type]
+    for record in [loser, best] if is_beaten_first else [best, loser]:
+        store.write([record], NOON)
+
+    row = kept(slot)["a"]
+    assert (row.status, row.first_chunk_seconds) == ("ok", 2.0)
+    assert [(one.number, one.is_hedge) for one in row.attempts] == [(1, False), (2, True)]
+
+
+def test_a_file_of_an_earlier_version_is_read_and_gets_the_new_column_when_it_is_written(slot: Path) -> None:
+    with closing(Store(slot, SpansConfig(), no_cost)) as store:
+        store.write([span("a")], NOON)
+    (path,) = database_files(slot)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE spans DROP COLUMN queue_reason")
+    assert kept(slot) == {"a": span("a")}
+
+    with closing(Store(slot, SpansConfig(), no_cost)) as store:
+        store.write([span("b", queue_reason="limit"), span("a", started_at=NOON + 1, queue_reason="blocked")], NOON)
+    assert {name: one.queue_reason for name, one in kept(slot).items()} == {"a": "blocked", "b": "limit"}
 
 
 def test_a_span_that_is_stored_already_changes_nothing(slot: Path, store: Store) -> None:
@@ -446,12 +496,24 @@ def told(known: Span | None, new: Span) -> Span:
     attempts = {}
     last = max(attempt.number for attempt in best.attempts)
     for number in (1, 2, 3):
-        tries = [attempt for one in (best, other) for attempt in one.attempts if attempt.number == number]
+        tries = [
+            seen_from(best, one, attempt)
+            for one in (best, other)
+            for attempt in one.attempts
+            if attempt.number == number
+        ]
         if number > last and (best.rank, other.rank) == (Rank.WORKER, Rank.CLIENT):
             tries = []  # a client knows of no attempt after the worker's
         if tries:
             attempts[number] = next((attempt for attempt in tries if attempt.ended_at is not None), tries[0])
     return msgspec.structs.replace(best, attempts=list(attempts.values()))
+
+
+def seen_from(best: Span, one: Span, attempt: SpanAttempt) -> SpanAttempt:
+    """Return an attempt of ``one`` with the model that it asked, if ``best`` names another."""
+    model = attempt.model or one.model
+    asked = ("", "") if model == best.model else ("openai", model)
+    return msgspec.structs.replace(attempt, provider=asked[0], model=asked[1])
 
 
 TestRuns = Runs.TestCase

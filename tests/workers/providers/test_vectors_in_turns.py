@@ -59,8 +59,9 @@ class EmbeddingRun:
         request = request or RunRequest(provider="p", model="m", messages=[], inputs=["a"] * COUNT, stream=False)
         allowed = {"connect": math.inf, "first_chunk": math.inf, "idle": math.inf, "total": math.inf} | (limits or {})
         clocks = Clocks(ClockLimits(**allowed), time.monotonic())
-        self.core = ProviderRun(Run("sp_1", 1, 7, b"", 64, 65536), request, provider_api, clocks)
-        self.run = self.host.run = LiveRun(self.host, self.host.client, self.core, SENT, None)
+        run = Run("sp_1", 1, 7, b"", 64, 65536)
+        self.core = ProviderRun(run, request, provider_api, clocks)
+        self.run = self.host.run = LiveRun(self.host, self.host.client, self.core, SENT, None, 0, run)
         self.host.client.runs["sp_1"] = self.run
         self.run.start()
         self.run.on_response(200, {"content-type": "application/json"})

@@ -17,6 +17,7 @@ from headrace.types import Message, Usage
 from headrace.wire.messages import Chunk, Credit, Failed, Run
 from headrace.wire.run_request import RunRequest
 from headrace_workers.http.http_request import HttpRequest
+from headrace_workers.limit_reports import LimitReports
 from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.runs.live_run import ConnectedClient, LiveRun
 from headrace_workers.runs.provider_run import ProviderRun
@@ -118,14 +119,16 @@ class FakeHost:
     def __init__(self, *, fails_in: str = "", stream: bool = True, sequence_limit: int = 64) -> None:
         self.loop = asyncio.get_running_loop()
         self.http: Any = FakeHttp()
-        self.client = ConnectedClient(b"c")
         self.sent: list[Any] = []
+        self.limits = LimitReports(self.loop.call_later, self.sent.append, lambda _headers: [])
+        self.client = ConnectedClient(b"c")
         self.is_told: Callable[[], None] = lambda: None
         request = RunRequest(provider="p", model="m", messages=[Message("user", "hi")], stream=stream)
         clocks = Clocks(ClockLimits(connect=math.inf, first_chunk=math.inf, idle=math.inf, total=math.inf), 0.0)
         api: Any = OddApi(fails_in) if fails_in else WIRE_FORMATS["openai-chat"].api
-        core = ProviderRun(Run("sp_1", 1, 7, b"", sequence_limit, 65536), request, api, clocks)
-        self.run = LiveRun(self, self.client, core, SENT, None)
+        run = Run("sp_1", 1, 7, b"", sequence_limit, 65536)
+        core = ProviderRun(run, request, api, clocks)
+        self.run = LiveRun(self, self.client, core, SENT, None, 0, run)
         self.client.runs["sp_1"] = self.run
 
     def schedule(self, run: LiveRun, *, is_urgent: bool) -> None:

@@ -18,9 +18,10 @@ from typing import Protocol
 import msgspec
 
 from headrace.process.history import History
-from headrace.wire.messages import Chunk, Terminal
+from headrace.wire.messages import Chunk, Run, Terminal
 from headrace_workers.http.http_client import HttpClient, HttpExchange
 from headrace_workers.http.http_request import HttpRequest
+from headrace_workers.limit_reports import LimitReports
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.run_commands import Command, Commands
 from headrace_workers.spans.tracer import OpenSpan, Tracer
@@ -33,12 +34,13 @@ TURN_SECONDS = 0.01
 
 
 class WorkerServices(Protocol):
-    """The services of a worker that its runs use: HTTP, sending, spans, history."""
+    """The services of a worker that its runs use: HTTP, sending, spans, history, reports of limits."""
 
     loop: asyncio.AbstractEventLoop
     http: HttpClient
     history: History | None
     tracer: Tracer | None
+    limits: LimitReports
 
     def schedule(self, run: LiveRun, *, is_urgent: bool) -> None:
         """Send the run's messages soon, or at the end of this turn if urgent."""
@@ -64,12 +66,16 @@ class ConnectedClient:
 
 
 class LiveRun:
-    """The shell of one run. ``size`` is the weight of its request in bytes, as the worker counts it."""
+    """The shell of one run. ``size`` is the weight of its request in bytes, as the worker counts it.
+
+    ``message``: the message that started the run, without its request.
+    """
 
     __slots__ = (
         "_exchange",
         "_is_next_turn_scheduled",
         "_late_end",
+        "_message",
         "_request",
         "_span",
         "_timer",
@@ -88,13 +94,15 @@ class LiveRun:
         core: ProviderRun,
         request: HttpRequest,
         span: OpenSpan | None,
-        size: int = 0,
+        size: int,
+        message: Run,
     ) -> None:
         self.size = size
         self.worker = worker
         self.client = client
         self.core = core
         self._request = request
+        self._message = message
         self._span = span
         self._exchange: HttpExchange | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -131,6 +139,7 @@ class LiveRun:
         logger.debug("provider answers", extra={"span_id": self.core.span_id, "status": status})
         try:
             self.core.clocks.connected()
+            self.worker.limits.responded(self._message, self.core.request, status, headers)
             self.carry_out(self.core.responded(status, headers, now))
             self._set_timer()  # the idle clock runs from now on
         except Exception as error:  # noqa: BLE001

@@ -243,8 +243,12 @@ class ProviderRun:
             return _SEND_NOW
         return _NOTHING
 
-    def aborted(self, mode: AbortMode, now: float) -> Commands:
-        """The client has aborted the run. Further aborts change nothing."""
+    def aborted(self, mode: AbortMode, now: float, *, is_beaten: bool = False) -> Commands:
+        """The client has aborted the run. Further aborts change nothing.
+
+        ``is_beaten``: another attempt of the same run was faster.
+        """
+        self._ending.is_beaten = self._ending.is_beaten or is_beaten
         self._ending.drop_pending()
         if self._ending.end is not None:
             self._ending.abort()
@@ -312,7 +316,12 @@ class ProviderRun:
     def for_span(self) -> EndedRun:
         """Return the facts for the run's span."""
         return self._summary.for_span(
-            self._ending.end, self.terminal, self.clocks, self._ending.transcript, is_answered=self._ending.is_answered
+            self._ending.end,
+            self.terminal,
+            self.clocks,
+            self._ending.transcript,
+            is_answered=self._ending.is_answered,
+            is_beaten=self._ending.is_beaten,
         )
 
     # A stream.

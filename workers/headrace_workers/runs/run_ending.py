@@ -28,7 +28,8 @@ class RunEnding:
     """The end of one run. ``end`` is how it ended, None while it goes on.
 
     ``is_gathered``: the events are kept until the end, because the caller does not stream. ``is_draining``: the run was
-    aborted, and its response is still read. ``is_answered``: the provider's answer was whole. ``transcript`` is None if
+    aborted, and its response is still read. ``is_answered``: the provider's answer was whole. ``is_beaten``: it was aborted because another attempt of the run was
+    faster. ``transcript`` is None if
     the run's span keeps no content.
     """
 
@@ -41,6 +42,7 @@ class RunEnding:
         "_unsent",
         "end",
         "is_answered",
+        "is_beaten",
         "is_draining",
         "is_gathered",
         "transcript",
@@ -66,6 +68,7 @@ class RunEnding:
         self.transcript = transcript
         self.end: RunEnd | None = None
         self.is_answered = False
+        self.is_beaten = False
         self.is_draining = False
         self.is_gathered = is_gathered
 

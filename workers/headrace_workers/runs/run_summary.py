@@ -115,6 +115,7 @@ class RunSummary:
         transcript: Transcript | None,
         *,
         is_answered: bool,
+        is_beaten: bool = False,
     ) -> EndedRun:
         """Return the facts for the run's span.
 
@@ -134,6 +135,7 @@ class RunSummary:
             usage=self.best_usage() if terminal is None else terminal.usage,
             received=None if transcript is None else transcript.assembled(self._outgoing.pending),
             mask=self._mask,
+            is_beaten=is_beaten,
         )
 
     def _masked_id(self, provider_id: str | None) -> str | None:

@@ -16,13 +16,17 @@ FINISH_GRACE = 2.0
 
 
 class ClockLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """The limit of each clock, in seconds. Infinity: the clock does not run."""
+    """The limit of each clock, in seconds. Infinity: the clock does not run.
+
+    ``spent``: seconds of ``total`` that earlier attempts of the run have taken.
+    """
 
     connect: float
     first_chunk: float
     idle: float
     total: float
     reader: float = math.inf
+    spent: float = 0.0
 
 
 class Expired(msgspec.Struct, frozen=True):
@@ -40,13 +44,14 @@ class Clocks:
     """
 
     __slots__ = (
-        "_finished_at", "_has_ended", "_is_paused", "_last_life", "_limits", "_started_at", "_waits_since", "content_at",
+        "_ends_at", "_finished_at", "_has_ended", "_is_paused", "_last_life", "_limits", "_started_at", "_waits_since", "content_at",
         "is_connected", "is_finishing",
     )  # fmt: skip
 
     def __init__(self, limits: ClockLimits, now: float) -> None:
         self._limits = limits
         self._started_at = now
+        self._ends_at = now + limits.total - limits.spent
         self._last_life: float | None = None
         self._is_paused = False
         self._has_ended = False
@@ -121,7 +126,7 @@ class Clocks:
         limits = self._limits
         if self._has_ended:
             return self._waits_since + limits.reader, "reader", limits.reader
-        when, clock, limit = self._started_at + limits.total, "total", limits.total
+        when, clock, limit = self._ends_at, "total", limits.total
         if self._is_paused:
             if (at := self._waits_since + limits.reader) < when:
                 return at, "reader", limits.reader

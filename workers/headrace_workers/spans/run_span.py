@@ -15,6 +15,7 @@ import msgspec
 from headrace.answers.assembly import Assembled
 from headrace.spans.encoded_span import request_content, request_stub
 from headrace.spans.span import (
+    BEATEN,
     CLIENT_LOST,
     ContentToolCall,
     Rank,
@@ -62,7 +63,7 @@ class EndedRun(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     ``terminal`` is None if the run's client went away. ``received`` is everything that the provider sent, None if the
     span keeps no content. ``headers_at`` and ``content_at`` are monotonic seconds. ``maybe_billed``: the provider may
-    bill an answer that nobody received.
+    bill an answer that nobody received. ``is_beaten``: another attempt of the run was faster.
     """
 
     request: RunRequest
@@ -76,6 +77,7 @@ class EndedRun(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     usage: Usage
     received: Assembled | None
     mask: SecretMask
+    is_beaten: bool = False
 
 
 class SpanOutcome(msgspec.Struct, frozen=True, gc=False):
@@ -92,16 +94,17 @@ def begun_span(
 ) -> Span:
     """Return the stub of a run that has reached its worker. It stays the run's span if the worker dies."""
     queued = queue_seconds(run)
-    attempt = SpanAttempt(run.attempt, worker, arrived.wall)
+    attempt = SpanAttempt(run.attempt, worker, arrived.wall, is_hedge=bool(run.span_of))
     if wire_format is not None:
         attempt = msgspec.structs.replace(
             attempt, wire_format=wire_format.name, telemetry_provider=wire_format.telemetry_provider
         )
     return msgspec.structs.replace(
-        request_stub(run.span_id, request),
+        request_stub(run.span_of or run.span_id, request),
         started_at=arrived.wall - queued,
         ended_at=arrived.wall,
         queue_seconds=queued,
+        queue_reason=run.waited_for,
         attempts=[attempt],
     )
 
@@ -123,6 +126,10 @@ def ended_span(stub: Span, run: EndedRun, arrived: Moment, now: float) -> Span:
         reason=outcome.error or "",
         maybe_billed=run.maybe_billed,
     )
+    if run.is_beaten:
+        # The span of the attempt that was faster is the run's. This one only adds its attempt.
+        beaten = msgspec.structs.replace(attempt, outcome=BEATEN, reason="another attempt was faster")
+        return msgspec.structs.replace(stub, attempts=[beaten])
     finished = terminal if isinstance(terminal, Finished) else None
     return msgspec.structs.replace(
         stub,

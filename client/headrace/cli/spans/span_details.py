@@ -26,6 +26,17 @@ _USAGE_NOTES = {
 }
 
 
+_WAITED_FOR = {
+    "": "for a worker",
+    "workers": "for a worker",
+    "share": "for this program's share of the workers",
+    "limit": "for room in a limit",
+    "blocked": "because the provider asked for a pause",
+    "breaker": "because the provider failed too often",
+}
+"""What a run waited for, by the word for it."""
+
+
 def shown(stored: StoredSpan, out: TextIO, aside: Mapping[str, str] = {}) -> Iterator[str]:
     """Yield the lines that show a span on ``out``. ``aside``: sink → why it has set this span aside."""
     span, content = stored.span, content_of(stored.span)
@@ -155,7 +166,8 @@ def _timings(span: Span) -> str:
     if span.first_chunk_seconds is not None:
         facts.append(f"first chunk after {milliseconds(span.first_chunk_seconds)} ms")
     if span.queue_seconds:
-        facts.append(f"{milliseconds(span.queue_seconds)} ms waiting for a worker")
+        what = _WAITED_FOR.get(span.queue_reason, f"for {span.queue_reason}")
+        facts.append(f"{milliseconds(span.queue_seconds)} ms waiting {what}")
     return ", ".join([*facts, "streamed" if span.streamed else "not streamed"])
 
 
@@ -170,8 +182,10 @@ def _attempt(attempt: SpanAttempt) -> str:
     facts += [f"request {attempt.request_id}"] if attempt.request_id else []
     facts += [attempt.reason] if attempt.reason else []
     facts += ["may have been billed"] if attempt.maybe_billed else []
-    worker = f" {attempt.worker}:" if attempt.worker else ""
-    return f"{attempt.number}.{worker} {', '.join(facts)}"
+    where = f" {attempt.worker}" if attempt.worker else ""
+    where += f" at {attempt.provider}/{attempt.model}" if attempt.provider or attempt.model else ""
+    where += " (hedge)" if attempt.is_hedge else ""
+    return f"{attempt.number}.{where}{':' if where else ''} {', '.join(facts)}"
 
 
 def _time(seconds: float) -> str:

@@ -22,7 +22,7 @@ FLAT = (
     "ended_at", "duration_seconds", "queue_seconds", "first_chunk_seconds", "input_tokens", "output_tokens",
     "total_tokens", "cached_input_tokens", "cache_write_tokens", "reasoning_tokens", "usage_source", "cost", "user_id",
     "session_id", "tags", "parameters", "attempts", "messages", "inputs", "tools", "text", "reasoning", "refusal",
-    "tool_calls", "content_note",
+    "tool_calls", "content_note", "queue_reason",
 )  # fmt: skip
 """The columns of a flat row, in this order. Add new ones at the end."""
 

@@ -11,14 +11,12 @@ import msgspec
 
 from headrace.errors import RemoteProtocolError
 from headrace.spans.span import SpanContent, decode_content
-from headrace.spans.span_database import COLUMNS
 from headrace.types import ReasoningPart, TextPart, ToolCallPart
 
 Grouping = Literal["model", "provider", "user", "session", "tag", "day"]
 Order = Literal["started_at DESC", "started_at"]
 
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-ROW = "seq, " + ", ".join(COLUMNS)
 CONTAINS = "contains_text"
 """The name of :func:`contains_text` in SQL."""
 
@@ -88,20 +86,20 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
 def rows(filters: Filters, order: Order) -> tuple[str, list[Any]]:
     """Return the query for whole rows."""
     condition, values = filters.condition()
-    return f"SELECT {ROW} FROM spans WHERE {condition} ORDER BY {order}", values  # noqa: S608 - no value is in it
+    return f"SELECT * FROM spans WHERE {condition} ORDER BY {order}", values  # noqa: S608 - no value is in it
 
 
 def rows_after(filters: Filters, after: int, upto: int) -> tuple[str, list[Any]]:
     """Return the query for rows with a sequence number above ``after`` and at most ``upto``."""
     condition, values = filters.condition()
-    query = f"SELECT {ROW} FROM spans WHERE {condition} AND seq > ? AND seq <= ? ORDER BY seq"  # noqa: S608
+    query = f"SELECT * FROM spans WHERE {condition} AND seq > ? AND seq <= ? ORDER BY seq"  # noqa: S608
     return query, [*values, after, upto]
 
 
 def rows_beginning(prefix: str, limit: int) -> tuple[str, list[Any]]:
     """Return the query for rows whose id begins with ``prefix``, which may lack ``sp_``."""
     whole = prefix if prefix.startswith("sp_") else f"sp_{prefix}"
-    query = f"SELECT {ROW} FROM spans WHERE span_id >= ? AND span_id < ? ORDER BY span_id LIMIT ?"  # noqa: S608
+    query = "SELECT * FROM spans WHERE span_id >= ? AND span_id < ? ORDER BY span_id LIMIT ?"
     return query, [whole, whole + _LAST, limit]
 
 

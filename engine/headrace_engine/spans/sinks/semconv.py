@@ -256,6 +256,7 @@ _TABLE = (
     _row("headrace.aborted", lambda facts: facts.span.status == "aborted" or None),
     _row("headrace.abort_reason", lambda facts: facts.span.error_type if facts.span.status == "aborted" else None),
     _row("headrace.queue_wait", lambda facts: facts.span.queue_seconds),
+    _row("headrace.queue_reason", lambda facts: facts.span.queue_reason or None),
     _row("headrace.usage.source", lambda facts: facts.usage.source),
     _row("headrace.cost", lambda facts: facts.cost),
     _row("headrace.provider_finish_reason", lambda facts: facts.span.provider_finish_reason),
@@ -270,6 +271,9 @@ def _attempt(attempt: SpanAttempt) -> OtelEvent:
     facts: dict[str, Value | None] = {
         "headrace.attempt.number": attempt.number,
         "headrace.attempt.worker": attempt.worker or None,
+        "headrace.attempt.provider": attempt.provider or None,
+        "headrace.attempt.model": attempt.model or None,
+        "headrace.attempt.is_hedge": attempt.is_hedge or None,
         "headrace.attempt.outcome": attempt.outcome,
         "headrace.attempt.reason": attempt.reason or None,
         "headrace.attempt.duration": _since(attempt, attempt.ended_at),

@@ -14,7 +14,16 @@ from typing import Any, Literal
 from headrace.files.private_files import open_private
 from headrace.spans.data_directory import is_writable_file
 from headrace.spans.span import Span
-from headrace.spans.span_database import COLUMNS, DAMAGE, SCHEMA, SCHEMA_VERSION, from_row, stored_text, to_row
+from headrace.spans.span_database import (
+    COLUMNS,
+    DAMAGE,
+    QUEUE_REASON,
+    SCHEMA,
+    SCHEMA_VERSION,
+    from_row,
+    stored_text,
+    to_row,
+)
 from headrace_engine.spans.storage.ranking import merged
 
 Cost = Callable[[Span], float | None]
@@ -132,6 +141,8 @@ class SpanDatabase:
         if version == 0:
             connection.executescript(_SETUP)
             version = int(self._value("PRAGMA user_version"))
+        elif version == SCHEMA_VERSION and "queue_reason" not in columns:
+            connection.execute(f"ALTER TABLE spans ADD COLUMN {QUEUE_REASON}")
         return version
 
     def _write(self, spans: Spans, rows: Sequence[tuple[Any, ...]], cost: Cost) -> int:
