@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from headrace import Client
+from headrace.cli.main import main
+from headrace.cli.shared.exit_codes import ExitCode
 from headrace.cli.status_command import engine_status
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO

@@ -49,6 +49,7 @@ from headrace_workers.broker_link import BrokerLink, RunKey
 from headrace_workers.http.http_client import HttpClient
 from headrace_workers.limit_reports import LimitReports
 from headrace_workers.masking import RunMasks, masked_failure
+from headrace_workers.providers.shared.limit_headers import read_limits
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderFailure
 from headrace_workers.run_limits import RunLimits
 from headrace_workers.runs.frame_timing import send_at
@@ -120,7 +121,7 @@ class Worker:
             loop,
             self._providers.keys.hashes(),
         )
-        self.limits = LimitReports(loop.call_later, self._link.report_limits, lambda _headers: [])
+        self.limits = LimitReports(loop.call_later, self._link.report_limits, read_limits)
         self._shutdown = Shutdown(loop, self._link, self._runs, self._finish)
         self._done: asyncio.Future[None] = loop.create_future()
 
