@@ -26,7 +26,7 @@ from headrace_engine.broker.leases import Lease, Leases, UnfinishedRun
 from headrace_engine.broker.tickets import Tickets
 from headrace_engine.broker.wait_deadlines import WaitDeadlines
 from headrace_engine.broker.waiting_run import Owner, Wait, WaitCause, WaitingRun
-from headrace_engine.limits.gate import Gate, Gates
+from headrace_engine.limits.gate import Gate, Gates, Priority
 from headrace_engine.limits.no_limits import NoLimits
 
 _NO_HEDGE = "a second attempt does not wait, and there is no place for it now"
@@ -124,7 +124,7 @@ class Admission:
         run = WaitingRun(client, question, now, self._processes.get(client, 0))
         gate = self._gates.gate_of(question)
         if not self._lanes and self._workers.has_room:  # nobody waits: the run needs no place in the queue
-            worker = self._choose(run) if gate is None else self._choose_at(gate, run)
+            worker = self._choose(run) if gate is None else self._choose_at(gate, run.question.priority, run)
             if isinstance(worker, ConnectedWorker):
                 return [self._grant(run, worker, gate)]
         return self._queue(run, gate)
@@ -380,16 +380,16 @@ class Admission:
     def _choose(self, run: WaitingRun) -> ConnectedWorker | Wait:
         return choose(run, self._workers, self._leases.shares)
 
-    def _choose_at(self, gate: Gate, run: WaitingRun) -> ConnectedWorker | Wait:
+    def _choose_at(self, gate: Gate, priority: Priority, run: WaitingRun) -> ConnectedWorker | Wait:
         """Return the worker that a run before a gate goes to, or what it waits for."""
         worker = self._choose(run)
-        if isinstance(worker, Wait) or (wait := gate.wait(run.question.priority, run.question, self._now)) is None:
+        if isinstance(worker, Wait) or (wait := gate.wait(priority, run.question, self._now)) is None:
             return worker
         until = None if wait.until is None else max(wait.until, self._now + _SHORTEST_WAIT)
         return Wait(WaitCause.GATE, until, wait.word)
 
     def _choice(self, lane: Lane) -> Callable[[WaitingRun], ConnectedWorker | Wait]:
-        return self._choose if lane.gate is None else partial(self._choose_at, lane.gate)
+        return self._choose if lane.gate is None else partial(self._choose_at, lane.gate, lane.asks_as)
 
     def _repeated(self, holder: Lease | WaitingRun) -> list[Send]:
         """Return the answer to a question that was asked before; none yet for a run that waits."""

@@ -81,11 +81,12 @@ class _ClientRuns:
 class Lane:
     """The waiting runs of one priority at one gate; ``gate`` None: nothing limits them."""
 
-    __slots__ = ("_clients", "_count", "gate", "priority", "until", "word")
+    __slots__ = ("_clients", "_count", "asks_as", "gate", "until", "word")
 
     def __init__(self, gate: Gate | None = None, priority: Priority = "interactive") -> None:
         self.gate = gate
-        self.priority: Priority = priority
+        self.asks_as: Priority = priority
+        """The priority with which the gate is asked. A batch run that is due may use what is kept for interactive runs."""
         self.word: WaitWord = "workers"
         """What the lane's runs wait for, as far as was looked at."""
         self.until: float | None = None

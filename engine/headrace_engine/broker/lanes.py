@@ -67,6 +67,17 @@ class GateLanes:
         """Return the lanes in the order in which they are served."""
         return (self.batch, self.interactive) if self.since_batch >= _BATCH_AFTER else (self.interactive, self.batch)
 
+    def served(self, lane: Lane) -> None:
+        """A run of this lane, which still counts, has got its lease.
+
+        A batch run that is due asks its gate as an interactive run does: what is kept for these, they would take each time.
+        """
+        if lane is self.batch:
+            self.since_batch = 0
+        elif self.batch:
+            self.since_batch += 1
+        self.batch.asks_as = "interactive" if self.is_batch_due else "batch"
+
 
 class _Place(NamedTuple):
     """A run's place in the queue."""
@@ -206,14 +217,11 @@ class Lanes:
         """A run has got its lease: its gate has had its turn."""
         place = self._places[run.span_id]
         lanes = place.lanes
-        if place.lane is lanes.batch:
-            lanes.since_batch = 0
-            if not lanes.interactive:
-                self._since_batch = 0
-        else:
+        lanes.served(place.lane)
+        if place.lane is lanes.interactive:
             self._since_batch += 1
-            if lanes.batch:
-                lanes.since_batch += 1
+        elif not lanes.interactive:
+            self._since_batch = 0
         if len(self._gates) > 1:
             self._gates[lanes.key] = self._gates.pop(lanes.key)  # to the end
         self._forget(place)

@@ -37,7 +37,7 @@ class FalseGate:
         return None if len(self.running) < room else GateWait("limit", None)
 
     def enter(self, question: Acquire, now: float) -> Ticket:
-        assert self.wait(question.priority, question, now) is None
+        assert self.wait("interactive", question, now) is None
         self._next = now + self.interval if self.interval else self._next
         return self._count(question)
 

@@ -84,6 +84,30 @@ def test_gates_take_turns_and_a_blocked_gate_holds_up_no_other() -> None:
     assert queue.waiting_at_gates() == {}
 
 
+def test_a_batch_run_that_is_due_may_use_what_its_gate_keeps_for_interactive_runs() -> None:
+    queue = Lanes(100)
+    gate = FalseGate("g")
+    for each in (
+        *(run(ANN, f"b{number}", "batch") for number in range(2)),
+        *(run(ANN, f"i{number}") for number in range(11)),
+    ):
+        queue.add(each, gate)
+    order: list[tuple[str, Priority]] = []
+
+    def choice(lane: Lane) -> Callable[[WaitingRun], str | Wait]:
+        def choose(waiting: WaitingRun) -> str:
+            order.append((waiting.span_id, lane.asks_as))
+            return "w1"
+
+        return choose
+
+    while queue.serve(choice, set()) is not None:
+        pass
+
+    assert order[9:11] == [("b0", "interactive"), ("i9", "interactive")]
+    assert order[-1] == ("b1", "batch")
+
+
 def test_a_gate_with_batch_runs_only_gets_one_of_ten_leases_beside_a_busy_gate() -> None:
     queue = lanes(max_places=100)
     x = FalseGate("x")
