@@ -32,6 +32,7 @@ from headrace_engine.process_exit import EngineExitCode
 
 if TYPE_CHECKING:
     from headrace_engine.broker.shared_budget import SharedBudget
+    from headrace_engine.broker.spending_thread import SpendingThread
 
 
 def main() -> int:
@@ -82,14 +83,28 @@ def _run(arguments: argparse.Namespace) -> int:
 
         ignore_interrupt()
         die_with_parent(arguments.parent)
-        gates = PoolGates(settings, random.uniform, limits=None if budget is None else budget.limits)
-        Broker(arguments.directory, settings.engine, arguments.parent, arguments.epoch, gates, budget).run()
+        spending = _spending(settings)
+        gates = PoolGates(
+            settings,
+            random.uniform,
+            None if spending is None else spending.limits,
+            limits=None if budget is None else budget.limits,
+        )
+        Broker(arguments.directory, settings.engine, arguments.parent, arguments.epoch, gates, budget, spending).run()
         return EngineExitCode.OK
     try:
         return _supervise(arguments, settings)
     except ConfigurationError as error:
         report_start_failure(str(error))
         return EngineExitCode.USAGE
+
+
+def _spending(settings: Settings) -> SpendingThread | None:
+    if not settings.spending:
+        return None
+    from headrace_engine.broker.spending_thread import open_spending
+
+    return open_spending(settings, os.environ)
 
 
 def _check_figures(arguments: argparse.Namespace) -> None:

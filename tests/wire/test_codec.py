@@ -446,7 +446,7 @@ def test_a_release_of_an_older_minor_version_says_nothing_of_how_the_attempt_end
         (Release("s", 1), [13, "s", 1, "", None, None, None]),
         (
             Release("s", 1, "rate_limit", TokenCounts(3, 2, 1, "provider"), 429, 1.5),
-            [13, "s", 1, "rate_limit", [3, 2, 1, "provider"], 429, 1.5],
+            [13, "s", 1, "rate_limit", [3, 2, 1, "provider", 0], 429, 1.5],
         ),
         (Heartbeat(), [20, -1, False]),
         (Credit("s", 1, 64, 65536), [31, "s", 1, 64, 65536]),

@@ -108,6 +108,7 @@ class TokenCounts(msgspec.Struct, frozen=True, array_like=True, gc=False):
     output_tokens: Count
     cached_input_tokens: Count = 0
     source: UsageSource = "none"
+    cache_write_tokens: Count = 0
 
 
 class Release(WireMessage, frozen=True, tag=13):

@@ -35,7 +35,7 @@ def _tokens(usage: Usage) -> TokenCounts | None:
     if usage.source == "none":
         return None
     counts = _count(usage.input_tokens), _count(usage.output_tokens), _count(usage.cached_input_tokens)
-    return TokenCounts(*counts, usage.source)
+    return TokenCounts(*counts, usage.source, _count(usage.cache_write_tokens))
 
 
 def _count(tokens: int) -> int:

@@ -366,6 +366,13 @@ class Admission:
             if served is None:
                 return answers
             run, worker, gate, word = served
+            if (
+                gate is not None
+                and run is not new
+                and (refusal := gate.late_refusal(run.question, self._now)) is not None
+            ):
+                answers.append(self._refuse(run.client, run.question, *refusal))
+                continue
             answers.append(self._grant(run, worker, gate, "" if run is new else word))
         self._lanes.no_worker_has_room()
         return answers

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -77,6 +78,9 @@ from headrace_engine.limits.gate import Gates
 from headrace_engine.limits.no_limits import NoLimits
 from headrace_engine.liveness import Liveness
 
+if TYPE_CHECKING:  # it loads SQLite and the prices, which few engines need here
+    from headrace_engine.broker.spending_thread import SpendingThread
+
 logger = logging.getLogger(__name__)
 
 _PARENT_INTERVAL = 0.5
@@ -101,7 +105,8 @@ class Broker:
     """The broker of one engine.
 
     ``parent`` is the pid of the supervisor, ``epoch`` the number of this process, ``gates`` are the limits.
-    ``budget``: those that other engines share.
+    ``budget``: those that other engines share. ``spending`` keeps the spending limits, which the gates have, in step
+    with their store.
     """
 
     def __init__(
@@ -112,6 +117,7 @@ class Broker:
         epoch: int | None = None,
         gates: Gates | None = None,
         budget: SharedBudget | None = None,
+        spending: SpendingThread | None = None,
     ) -> None:
         self._parent = parent
         self._epoch = epoch or new_epoch()
@@ -144,6 +150,7 @@ class Broker:
         self._limits = LimitReports(gates, self._admission, StateFile(directory), budget)
         if budget is not None:
             budget.start(self._reactor.call, lambda: self._send_all(self._limits.block_changed(time.monotonic())))
+        self._spending = spending
         self._liveness = Liveness()
         self._timer = DeadlineTimer(self._reactor, self._look)
         self._hanging_runs = HangingRuns()
@@ -166,11 +173,15 @@ class Broker:
     def run(self) -> None:
         """Serve until the process ends."""
         self._limits.restore(time.monotonic())
+        if self._spending is not None:
+            self._spending.start(self._reactor.call)
         self._server.open()
         self._reactor.each_turn(self._end_turn)
         self._watch_parent()
         signal.signal(signal.SIGTERM, lambda *_: self._reactor.call(self._stop_admitting))
         self._reactor.run()
+        if self._spending is not None:
+            self._spending.end()
 
     def _watch_parent(self) -> None:
         """End with the supervisor: the kernel tells of its end by a process handle.
@@ -191,6 +202,8 @@ class Broker:
     def _end_turn(self) -> None:
         """Send what this turn produced, and set the timer to the next deadline."""
         self._flush()
+        if self._spending is not None:
+            self._spending.turn_ended()
         now = time.monotonic()
         deadlines = (
             self._liveness.next_deadline(),
@@ -444,7 +457,7 @@ class Broker:
             processes=self._reports.processes,
             spans=self._reports.span_status(now),
             pools=self._limits.pools(now),
-            spending=self._limits.spending(),
+            spending=self._spending.limits.status(now) if self._spending is not None else [],
             waiting_for=self._admission.waiting_for(),
             budget=self._limits.budget(),
         )

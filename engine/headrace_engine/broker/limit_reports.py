@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from headrace.wire.engine_status import PoolStatus, SpendingStatus
+from headrace.wire.engine_status import PoolStatus
 from headrace.wire.messages import KeyReport, LimitReport, RefusalKind, Refuse
 from headrace_engine.broker.admission import Admission, Send
 from headrace_engine.broker.shared_budget import SharedBudget
@@ -111,10 +111,6 @@ class LimitReports:
     def pools(self, now: float) -> list[PoolStatus]:
         """Return the pools of the engine's status."""
         return self._gates.pools(self._admission.waiting_at_gates(), now)
-
-    def spending(self) -> list[SpendingStatus]:
-        """Return the spending limits of the engine's status."""
-        return []
 
     def budget(self) -> str:
         """Return the state of the budget that several engines share, for the engine's status; empty for none."""

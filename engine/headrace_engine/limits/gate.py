@@ -37,6 +37,10 @@ class Ticket(msgspec.Struct, gc=False):
     reports: bool = False
 
 
+Refusal = tuple[RefusalKind, str, float | None]
+"""Why a run gets no lease: the kind, a reason in words, and the seconds after which it may help to ask again."""
+
+
 class Gate(Protocol):
     """The limits before the runs that share them. All times are on the broker's monotonic clock."""
 
@@ -49,6 +53,9 @@ class Gate(Protocol):
     def enter(self, question: Acquire, now: float) -> Ticket:
         """Take the run's share: it is granted now. Called only if :meth:`wait` returned None at the same time."""
 
+    def late_refusal(self, question: Acquire, now: float) -> Refusal | None:
+        """Return why a run that has waited gets no lease after all: other runs have used up the money meanwhile."""
+
     def answered(self, ticket: Ticket, report: ResponseReport, now: float) -> None:
         """The head of the response has come. It may come behind :meth:`leave`, if the response was short."""
 
@@ -57,10 +64,6 @@ class Gate(Protocol):
 
     def expected_wait(self, question: Acquire, ahead: int, now: float) -> float:
         """Return the seconds that the run will wait behind ``ahead`` other runs, as far as is known; 0.0 if unknown."""
-
-
-Refusal = tuple[RefusalKind, str, float | None]
-"""Why a run gets no lease: the kind, a reason in words, and the seconds after which it may help to ask again."""
 
 
 class KeyRefused(msgspec.Struct, frozen=True, gc=False):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 
 from headrace.wire.engine_status import PoolStatus
 from headrace.wire.messages import Acquire, Release, ResponseReport
-from headrace_engine.limits.gate import GateWait, Priority, Ticket
+from headrace_engine.limits.gate import GateWait, Priority, Refusal, Ticket
 from headrace_engine.limits.hedge_budget import HedgeBudget
 from headrace_engine.limits.key_ring import KeyRing
 from headrace_engine.limits.pool import Pool, PoolName, RunTicket, count_attempt
@@ -53,6 +53,10 @@ class KeySpread:
         count_attempt(question, self.retries, self.hedges, now)
         self.granted_total += 1
         return best.enter(question, now)
+
+    def late_refusal(self, question: Acquire, now: float) -> Refusal | None:
+        """Return why a run that has waited gets no lease after all."""
+        return self._pools(now)[0].late_refusal(question, now)
 
     def adopt(self, question: Acquire, key: str, now: float) -> RunTicket:
         """Count a run that has its lease already, with this key; with any key if it is not known."""

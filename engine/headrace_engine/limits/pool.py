@@ -183,6 +183,10 @@ class Pool:
             charge=None if spending is None else spending.granted(question, now),
         )
 
+    def late_refusal(self, question: Acquire, now: float) -> Refusal | None:
+        spending = self._shared.spending
+        return None if spending is None else spending.refusal(question, now)
+
     def adopt(self, question: Acquire, now: float, charge: object = None) -> RunTicket:
         """Count a run that has its lease already. It takes nothing from the rates: it has done so already."""
         self._change(now)

@@ -26,6 +26,7 @@ class FalseGate:
         self.running: dict[int, tuple[Acquire, Ticket]] = {}
         self.left: list[tuple[str, str | None]] = []
         self.reports: list[ResponseReport] = []
+        self.late_refusals: dict[str, Refusal] = {}
         self._next = float("-inf")
 
     def wait(self, priority: Priority, question: Acquire, now: float) -> GateWait | None:
@@ -45,6 +46,9 @@ class FalseGate:
         ticket = Ticket(self, self.run_key, reports=bool(self.run_key))
         self.running[id(ticket)] = (question, ticket)
         return ticket
+
+    def late_refusal(self, question: Acquire, now: float) -> Refusal | None:
+        return self.late_refusals.get(question.span_id)
 
     def answered(self, ticket: Ticket, report: ResponseReport, now: float) -> None:
         self.reports.append(report)
