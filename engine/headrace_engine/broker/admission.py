@@ -292,7 +292,8 @@ class Admission:
         """
         self.passed(now)
         refused: list[Send] = []
-        for run in list(self._lanes.waiting_for(NO_WORKERS_TIMEOUT, now)):
+        has_workers = self._workers.absent_since is None
+        for run in list(self._lanes.waiting_for(NO_WORKERS_TIMEOUT, now, has_workers=has_workers)):
             wait = self._choose(run)
             if isinstance(wait, Wait) and wait.cause in _GIVES_UP and wait.until is not None and wait.until <= now:
                 self._lanes.remove(run.span_id)

@@ -259,12 +259,13 @@ class Lanes:
                         first = until
         return first
 
-    def waiting_for(self, seconds: float, now: float) -> Iterator[WaitingRun]:
-        """Yield the runs that have waited for ``seconds`` or longer, the oldest first."""
-        for place in self._places.values():
-            if place.run.since + seconds > now:
+    def waiting_for(self, seconds: float, now: float, *, has_workers: bool) -> Iterator[WaitingRun]:
+        """Yield the runs that have waited for ``seconds`` or longer, the oldest first; for ``has_workers`` see below."""
+        runs = self._avoiding.values() if has_workers else (place.run for place in self._places.values())
+        for run in runs:
+            if run.since + seconds > now:
                 return
-            yield place.run
+            yield run
 
     def next_to_give_up(self, *, has_workers: bool = False) -> list[WaitingRun]:
         """Return the runs that may be the first to stop waiting: the oldest run, and the oldest runs that avoid workers.

@@ -733,6 +733,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.epochs = 0
         self.is_stopping = False
         self.asked = self.answered = 0
+        self.since_batch = 0  # leases of interactive runs while a batch run waited
         self.looked_at = 0.0
 
     @initialize(max_waiting=st.integers(1, 5))
@@ -756,7 +757,8 @@ class AdmissionMachine(RuleBasedStateMachine):
         }
 
     def next_in_line(self) -> Question | None:
-        for priority, lane in self.lanes.items():
+        lanes = list(self.lanes.items())
+        for priority, lane in lanes if self.since_batch < 9 else reversed(lanes):
             for client in self.turns[priority]:
                 own = [question for question in lane if question[0] == client]
                 own.sort(key=lambda question: question[2] == 1)  # retries first
@@ -798,6 +800,8 @@ class AdmissionMachine(RuleBasedStateMachine):
                 burdens = self.burdens(question)
                 assert burdens[said.epoch] == min(burdens.values())
                 self.leases[said.span_id] = (question, said.epoch)
+                is_counted = priority == "interactive" and bool(self.lanes["batch"])
+                self.since_batch = 0 if priority == "batch" else self.since_batch + is_counted
             self.lanes[priority].remove(question)
             self.note_turns(answer.client if isinstance(said, Grant) else None, priority)
 

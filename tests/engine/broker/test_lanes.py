@@ -153,7 +153,7 @@ def test_a_run_whose_gate_has_changed_waits_at_the_new_gate() -> None:
         None,
         same,
     ]
-    assert [each.span_id for each in queue.waiting_for(0.0, 9.0)] == ["a", "b", "c", "old"]
+    assert [each.span_id for each in queue.waiting_for(0.0, 9.0, has_workers=False)] == ["a", "b", "c", "old"]
     queue.regroup(lambda _: None)
     assert queue.waiting_at_gates() == {}
     assert sorted(served(queue)) == ["a", "b", "c", "old"]
@@ -243,9 +243,11 @@ def test_a_run_with_long_names_or_many_workers_to_avoid_takes_more_places() -> N
 
 def test_runs_that_have_waited_long_are_listed_the_oldest_first() -> None:
     queue = lanes(run(ANN, "a1", since=1.0), run(BOB, "b", "batch", since=2.0), run(ANN, "a2", since=3.0))
+    queue.add(avoiding(BOB, "picky"))
 
-    assert [each.span_id for each in queue.waiting_for(10.0, 12.0)] == ["a1", "b"]
-    assert list(queue.waiting_for(10.0, 10.5)) == []
+    assert [each.span_id for each in queue.waiting_for(10.0, 12.0, has_workers=False)] == ["a1", "b"]
+    assert list(queue.waiting_for(10.0, 10.5, has_workers=False)) == []
+    assert [each.span_id for each in queue.waiting_for(10.0, 12.0, has_workers=True)] == ["picky"]
 
 
 def test_the_first_to_give_up_is_the_oldest_run_or_one_that_avoids_workers() -> None:
