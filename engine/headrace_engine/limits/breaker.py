@@ -30,13 +30,16 @@ class BreakerState(msgspec.Struct, frozen=True):
 
 
 class Breaker:
-    """Closed: all runs go. Open: none goes until the cooldown is over. Half-open: one probe goes, and tells.
+    """Counts the runs of the last ten seconds, and how many of them failed: half of them open it.
+
+    Closed: all runs go. Open: none goes until the cooldown is over. Half-open: one probe goes, and tells.
 
     If a probe is lost, or has no answer within a further cooldown, another one goes.
     """
 
     def __init__(self, draw: Draw) -> None:
         self._draw = draw
+        self._went = RecentCount(WINDOW, _SLOT)
         self._failures = RecentCount(WINDOW, _SLOT)
         self._outcomes = RecentCount(WINDOW, _SLOT)
         self._cooldown = COOLDOWN
@@ -67,6 +70,7 @@ class Breaker:
     def enter(self, now: float) -> bool:
         """A run goes. Return whether it is a probe."""
         if self._until is None:
+            self._went.add(now)
             return False
         self._probes += 1
         self._until = now + self._drawn_cooldown()
@@ -82,6 +86,7 @@ class Breaker:
         self._until = None
         self._probes = 0
         self._cooldown = COOLDOWN
+        self._went.clear()
         self._failures.clear()
         self._outcomes.clear()
         return True
@@ -97,7 +102,9 @@ class Breaker:
         self._failures.add(now)
         self._outcomes.add(now)
         outcomes = self._outcomes.at_most(now)
-        if outcomes >= MIN_OUTCOMES and self._failures.at_most(now) >= FAILED_SHARE * outcomes:
+        # Failures come sooner than successes: the runs that go on count too.
+        runs = max(outcomes, self._went.at_most(now))
+        if outcomes >= MIN_OUTCOMES and self._failures.at_most(now) >= FAILED_SHARE * runs:
             self._until = now + self._drawn_cooldown()
 
     def lost(self, now: float) -> None:

@@ -22,6 +22,7 @@ from headrace_engine.limits.gate import Draw, KeyRefused, Refusal
 from headrace_engine.limits.key_ring import KeyRing
 from headrace_engine.limits.key_spread import ANY_KEY, KeySpread
 from headrace_engine.limits.pool import (
+    IDLE_AFTER,
     Account,
     AccountName,
     Pool,
@@ -37,8 +38,6 @@ from headrace_engine.limits.shared_limits import SharedLimits
 
 MAX_LEARNED = 1024
 """Pools that are made by what runs meet. Those that the settings ask for are made in any case."""
-IDLE_AFTER = 600.0
-"""Seconds without a run after which a pool is forgotten."""
 _LOOK_INTERVAL = 60.0
 """Seconds between two looks for pools that nobody uses."""
 _REMEMBERED = 4096
@@ -257,7 +256,7 @@ class PoolGates:
     def _make(self, question: Acquire) -> Pool | KeySpread | None:
         """Make the gate of a run. None: there are too many."""
         if len(self._pools) >= MAX_LEARNED:
-            self._forget_idle(self._now)
+            self._forget_idle(self._now, is_crowded=True)
             if len(self._pools) >= MAX_LEARNED:
                 return None
         name = self._name(question)
@@ -338,14 +337,13 @@ class PoolGates:
         if self._shared.limits is not None:
             rates.share_with(self._shared.limits.of(name, configured), self._now)
 
-    def _forget_idle(self, now: float) -> None:
+    def _forget_idle(self, now: float, *, is_crowded: bool = False) -> None:
         """Forget the pools that nobody has used for long, and that hold nothing."""
         self._look_at = now + _LOOK_INTERVAL
-        old = now - IDLE_AFTER
         for pool in self._pools.values():
             pool.forget_old(now)
-        pools = {name: pool for name, pool in self._pools.items() if pool.used_at > old or not pool.is_at_rest(now)}
-        spreads = {name: spread for name, spread in self._spreads.items() if spread.used_at > old}
+        pools = {name: pool for name, pool in self._pools.items() if not pool.is_forgotten(now, is_crowded=is_crowded)}
+        spreads = {name: spread for name, spread in self._spreads.items() if now - spread.used_at < IDLE_AFTER}
         if (len(pools), len(spreads)) == (len(self._pools), len(self._spreads)):
             return
         self._pools, self._spreads = pools, spreads

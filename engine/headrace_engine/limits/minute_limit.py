@@ -126,6 +126,8 @@ class MinuteLimit:
         self.granted += amount
         self.mean += (amount - self.mean) * (_MEAN_WEIGHT if self.mean else 1.0)
         self._pacing.take(amount, now)
+        if self.said is not None:
+            self.said.went(now)
 
     @property
     def used(self) -> int:

@@ -26,6 +26,10 @@ from headrace_engine.limits.retry_budget import RetryBudget
 from headrace_engine.limits.shared_limits import SharedLimits
 from headrace_engine.limits.token_estimates import Cost, TokenEstimates, counted_tokens, counts_whole_output
 
+IDLE_AFTER = 600.0
+"""Seconds without a run after which a pool is forgotten."""
+TOLD_FOR = 24 * 3600.0
+"""The same for a pool whose limits headers have told."""
 _NEEDED_FOR_HEDGE = 0.2
 """A hedge is allowed only while more than this part of each limit is left."""
 _MEAN_WEIGHT = 0.05
@@ -254,9 +258,19 @@ class Pool:
             and self.wait("interactive", question, now) is None
         )
 
-    def is_at_rest(self, now: float) -> bool:
-        """Return whether nothing would be lost if the pool was made anew, but what headers said."""
-        return self._concurrency.is_at_rest(now) and self._breaker.is_closed and self._blocking.is_at_rest(now)
+    def is_forgotten(self, now: float, *, is_crowded: bool) -> bool:
+        """Return whether the pool need not be kept: nobody has used it for long, and it holds nothing.
+
+        What headers said is kept for longer, unless there is no place for other pools: a burst after a quiet hour would
+        go beyond a limit that nobody knows any more.
+        """
+        is_told = self.rates.is_known and self.configured is None and not is_crowded
+        return (
+            now - self.used_at >= (TOLD_FOR if is_told else IDLE_AFTER)
+            and self._concurrency.is_at_rest(now)
+            and self._breaker.is_closed
+            and self._blocking.is_at_rest(now)
+        )
 
     def forget_old(self, now: float) -> None:
         """Forget what headers said long ago. To be called now and then."""

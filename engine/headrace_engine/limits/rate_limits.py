@@ -156,7 +156,7 @@ class RateLimits:
         self._refresh(now)
 
     def forget_old(self, now: float) -> None:
-        """Forget what headers said, if none have come for ten minutes. Call it now and then, for example each minute."""
+        """Forget what headers said, if runs went and none have come for ten minutes. Call it now and then, for example each minute."""
         self._refresh(now)
 
     def _refresh(self, now: float) -> None:

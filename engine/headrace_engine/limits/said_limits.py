@@ -15,7 +15,7 @@ from headrace.wire.messages import SaidLimit
 from headrace_engine.limits.sliding_window import MARGIN, WINDOW
 
 SAID_FOR = 600.0
-"""Seconds after which headers no longer count, if none have come since."""
+"""Seconds after which headers no longer count, if runs went and none have come since."""
 _MOST = 10**12
 """No provider has a larger limit: a header that says so is wrong."""
 _LATEST_RESET = 40 * 86400.0
@@ -107,6 +107,7 @@ class SaidLevel:
         "_reset_at",
         "_seen_at",
         "_speed",
+        "_unheard_since",
         "is_shared",
         "limit",
     )
@@ -115,6 +116,8 @@ class SaidLevel:
         self.limit = limit
         self.is_shared = False
         self._seen_at = 0.0
+        # The first run that went since.
+        self._unheard_since = math.inf
         self._number = -1
         self._at = 0.0
         self._granted = 0
@@ -141,6 +144,7 @@ class SaidLevel:
         if is_again and remaining is not None and before is not None and remaining >= before:
             return None
         self._seen_at = now
+        self._unheard_since = math.inf
         self._number = mark.number
         if limit != self.limit:
             self.limit = limit
@@ -229,9 +233,13 @@ class SaidLevel:
             wait = until_old + (missing - until_old * self._regain) / (self._regain + self.limit / WINDOW)
         return wait + 1e-6
 
+    def went(self, now: float) -> None:
+        """A run goes: its response will tell whether the limit still is what it was."""
+        self._unheard_since = min(self._unheard_since, now)
+
     def has_expired(self, now: float) -> bool:
-        """Return whether the last headers are too old to count."""
-        return now - self._seen_at > SAID_FOR
+        """Return whether the provider tells the limit no more. What it said stays true while no run asks it."""
+        return now - self._unheard_since > SAID_FOR
 
     def to_state(self, granted: int) -> SaidState:
         """Return what the next broker needs."""

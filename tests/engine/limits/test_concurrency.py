@@ -140,5 +140,5 @@ class ConcurrencyMachine(RuleBasedStateMachine):
         assert self.concurrency.running == self.running
 
 
-ConcurrencyMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+ConcurrencyMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 TestConcurrency = ConcurrencyMachine.TestCase

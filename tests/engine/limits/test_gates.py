@@ -9,7 +9,8 @@ from headrace.settings.settings import ProviderConfig, Settings
 from headrace.wire.accounts import account_of, short_hash
 from headrace.wire.messages import Acquire, Release, ResponseReport, SaidLimit, TokenCounts
 from headrace_engine.limits.gate import Gates, KeyRefused, Refusal, Ticket
-from headrace_engine.limits.gates import IDLE_AFTER, MAX_LEARNED, PoolGates
+from headrace_engine.limits.gates import MAX_LEARNED, PoolGates
+from headrace_engine.limits.pool import IDLE_AFTER, TOLD_FOR
 
 BASE_URL = "https://api.example.com/v1"
 PROVIDERS = {"openai": ProviderConfig(api="openai-chat", base_url=BASE_URL)}
@@ -301,6 +302,22 @@ def test_a_pool_that_nobody_uses_is_forgotten_and_nothing_is_looked_at_again() -
     assert gates.refusal(asked(), IDLE_AFTER + 1.0) is None
     assert gates.gate_of(asked()) is None
     assert gates.pools({}, IDLE_AFTER + 1.0) == []
+
+
+def test_what_headers_said_is_kept_for_a_day_without_runs() -> None:
+    gates = gates_of()
+    question = asked()
+    report = ResponseReport(question.span_id, 1, 200, [SaidLimit("requests", 600, 599, 1.0)])
+    assert gates.learns_from(question, report, 0.0)
+    ticket = gates.adopt(question, "", 0.0)
+    assert ticket is not None
+    ticket.gate.answered(ticket, report, 0.0)
+    ticket.gate.leave(ticket, Release(question.span_id, 1, "finished"), 1.0)
+
+    gates.refusal(asked(), TOLD_FOR / 2)
+    assert gates.pools({}, TOLD_FOR / 2)[0].levels[0].limit == 600
+    gates.refusal(asked(), TOLD_FOR + 2.0)
+    assert gates.pools({}, TOLD_FOR + 2.0) == []
 
 
 def test_a_run_that_goes_on_keeps_its_pool() -> None:

@@ -139,5 +139,5 @@ class KeyRingMachine(RuleBasedStateMachine):
         assert set(usable) == (rested or good or self.all_keys())
 
 
-KeyRingMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+KeyRingMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 TestKeyRing = KeyRingMachine.TestCase
