@@ -17,6 +17,7 @@ class KeyRing:
         self._provider = provider
         # The keys of each worker, by its epoch. 0: as an earlier broker knew them, until a worker tells.
         self._told: dict[int, tuple[str, ...]] = {}
+        # A key stays refused when no worker has it for a while, for example while workers are replaced.
         self._refused: set[str] = set()
         self._aside_until: dict[str, float] = {}
         self.keys: tuple[str, ...] = ()
@@ -43,7 +44,7 @@ class KeyRing:
         """Take over what an earlier broker knew."""
         self._told = {0: tuple(keys)}
         self._join()
-        self._refused = set(refused) & set(self.keys)
+        self._refused = set(refused)
 
     @property
     def refused_keys(self) -> list[str]:
@@ -82,7 +83,4 @@ class KeyRing:
         before = self.keys
         # A worker that came later was started with newer settings: its order counts.
         self.keys = tuple(dict.fromkeys(key for epoch in reversed(self._told) for key in self._told[epoch]))
-        self._refused &= set(self.keys)
-        for key in self._aside_until.keys() - set(self.keys):
-            del self._aside_until[key]
         return self.keys != before

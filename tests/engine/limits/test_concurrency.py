@@ -120,7 +120,7 @@ class ConcurrencyMachine(RuleBasedStateMachine):
         self.running = 0
         self.concurrency.enter()
         self.concurrency.leave(self.now)
-        self.now += FORGET_AFTER
+        self.now += FORGET_AFTER + 0.001
         assert self.concurrency.has_room("batch", self.now)
         assert self.concurrency.limit is None
         assert self.concurrency.is_at_rest(self.now)

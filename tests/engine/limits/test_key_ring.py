@@ -79,7 +79,6 @@ class KeyRingMachine(RuleBasedStateMachine):
         self.epoch += 1
         self.workers[self.epoch] = set(keys)
         self.ring.told(self.epoch, keys)
-        self.keys_change()
 
     @rule(data=st.data())
     def worker_goes(self, data: st.DataObject) -> None:
@@ -87,11 +86,6 @@ class KeyRingMachine(RuleBasedStateMachine):
             epoch = data.draw(st.sampled_from(sorted(self.workers)))
             del self.workers[epoch]
             self.ring.worker_left(epoch)
-            self.keys_change()
-
-    def keys_change(self) -> None:
-        self.refused &= self.all_keys()
-        self.aside = {key: until for key, until in self.aside.items() if key in self.all_keys()}
 
     def all_keys(self) -> set[str]:
         return set().union(*self.workers.values())
@@ -136,6 +130,7 @@ class KeyRingMachine(RuleBasedStateMachine):
         assert set(self.ring.keys) == self.all_keys()
         good = self.all_keys() - self.refused
         rested = {key for key in good if self.aside.get(key, 0.0) <= self.now}
+        # A key stays refused while no worker has it.
         assert set(usable) == (rested or good or self.all_keys())
 
 
