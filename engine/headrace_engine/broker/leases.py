@@ -118,7 +118,7 @@ class Leases:
                 self._leases[lease.span_id] = msgspec.structs.replace(lease, ticket=ticket)
 
     def unfinished_on(self, epoch: int) -> list[UnfinishedRun]:
-        """Return the runs with a lease on a worker that want a span."""
+        """Return the runs with a lease on a worker that want a span. The span of a hedge is that of the run beside it."""
         worker = self._workers.find(epoch)
         return self._unfinished(worker.spans) if worker is not None else []
 
@@ -130,7 +130,7 @@ class Leases:
         found: list[UnfinishedRun] = []
         for span_id in sorted(span_ids):
             lease = self._leases[span_id]
-            if lease.run is None or not lease.is_traced:
+            if lease.run is None or not lease.is_traced or lease.run.question.is_hedge:
                 continue
             question = lease.run.question
             worker = self._workers.find(lease.epoch)

@@ -13,6 +13,7 @@ import pytest
 
 from headrace.cli.shared.exit_codes import ExitCode
 from headrace.spans.reading.exported_span import FLAT
+from headrace.spans.span import SpanAttempt
 from headrace.types import Message, Usage
 from tests.cli.conftest import Run
 from tests.cli.spans.span_rows import NOON, Database, content, span, tool_run
@@ -73,6 +74,19 @@ attempts
   2. w2: finished, HTTP 200, headers after 180 ms, first chunk after 210 ms, ended after 1150 ms, request req_1
 """
     )
+
+
+def test_show_says_what_a_run_waited_for_and_whom_its_attempts_asked(spans: Run, data: Path) -> None:
+    attempts = [
+        SpanAttempt(1, "w1", NOON, NOON + 1, outcome="RateLimitError", provider="groq", model="llama-4"),
+        SpanAttempt(2, "w2", NOON + 1, NOON + 2, outcome="beaten", is_hedge=True),
+    ]
+    for reason, said in (("limit", "for room in a limit"), ("breaker", "because the provider failed too often")):
+        Database(data).add(span(span_id=f"sp_{reason}", queue_seconds=0.25, queue_reason=reason, attempts=attempts))
+        shown = spans("show", f"sp_{reason}").out
+        assert f"250 ms waiting {said}" in shown
+        assert "  1. w1 at groq/llama-4: RateLimitError, ended after 1000 ms\n" in shown
+        assert "  2. w2 (hedge): beaten, ended after 1000 ms\n" in shown
 
 
 def test_show_of_a_failed_run_without_content_says_why(spans: Run, data: Path) -> None:

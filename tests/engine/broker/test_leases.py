@@ -12,8 +12,10 @@ ANN = b"ann"
 BOB = b"bob"
 
 
-def lease(span_id: str, client: bytes = ANN, epoch: int = 1, *, is_traced: bool = True) -> Lease:
-    run = WaitingRun(client, Acquire(span_id, 1, "openai", "m", is_traced=is_traced), 5.0)
+def lease(
+    span_id: str, client: bytes = ANN, epoch: int = 1, *, is_traced: bool = True, is_hedge: bool = False
+) -> Lease:
+    run = WaitingRun(client, Acquire(span_id, 1, "openai", "m", is_traced=is_traced, is_hedge=is_hedge), 5.0)
     return Lease(span_id, client, client, 1, epoch, run)
 
 
@@ -70,7 +72,8 @@ def test_a_share_is_free_again_when_its_leases_end() -> None:
 
 
 def test_unfinished_runs_are_those_that_want_a_span_and_whose_question_came_to_this_broker() -> None:
-    leases, _ = on_one_worker(lease("a"), lease("b", is_traced=False), Lease("c", ANN, ANN, 1, 1))
+    others = [lease("b", is_traced=False), Lease("c", ANN, ANN, 1, 1), lease("d", is_hedge=True)]
+    leases, _ = on_one_worker(lease("a"), *others)
 
     assert [run.span_id for run in leases.unfinished_on(1)] == ["a"]
     assert [(run.span_id, run.worker, run.asked_at) for run in leases.unfinished_of(ANN)] == [("a", "w1", 5.0)]

@@ -255,3 +255,22 @@ def test_audio_and_files_have_the_conventions_forms() -> None:
     assert output_messages(made, "stop")[0]["parts"] == [
         {"type": "blob", "modality": "image", "mime_type": "image/png", "content": "QQ=="}
     ]
+
+
+def test_the_attempts_of_a_fallback_and_of_a_hedge_say_so_and_do_not_name_the_span() -> None:
+    failed = attempt(
+        1, number=1, provider="our-gateway", model="m-1", wire_format="google", telemetry_provider="gcp.gemini"
+    )
+    answered = attempt(1, number=2, worker="w2", wire_format="openai-chat", telemetry_provider="openai")
+    beaten = attempt(1, number=3, worker="w3", outcome="beaten", is_hedge=True)
+    told = span(1, provider="groq", attempts=[failed, answered, beaten], queue_reason="limit")
+
+    described = describe(stored(told), "current")
+    assert described.attributes["gen_ai.provider.name"] == "groq"
+    assert described.attributes["headrace.worker"] == "w2"
+    assert described.attributes["headrace.queue_reason"] == "limit"
+    names = [
+        (event.attributes.get("headrace.attempt.provider"), event.attributes.get("headrace.attempt.is_hedge"))
+        for event in described.events
+    ]
+    assert names == [("our-gateway", None), (None, None), (None, True)]

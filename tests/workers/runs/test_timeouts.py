@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.settings.settings import EngineConfig
+from headrace.wire.run_request import RunRequest
 from headrace_workers.runs.timeouts import ClockLimits, Clocks, Expired
+from headrace_workers.worker_settings import clock_limits
 
 LIMITS = ClockLimits(connect=1.0, first_chunk=4.0, idle=2.0, total=10.0)
 WITH_READER = ClockLimits(connect=1.0, first_chunk=4.0, idle=2.0, total=10.0, reader=3.0)
@@ -124,6 +127,20 @@ def test_without_a_limit_the_reader_clock_never_runs_out() -> None:
     clocks.ended()
 
     assert clocks.next_deadline() == math.inf
+
+
+@pytest.mark.parametrize(
+    ("time_left", "ends_at"), [(None, 600.0), (600.0, 600.0), (2.5, 2.5), (0.0, 0.0), (1e9, 600.0)]
+)
+def test_a_further_attempt_has_what_is_left_of_the_total_time_and_tells_the_whole_limit(
+    time_left: float | None, ends_at: float
+) -> None:
+    request = RunRequest(provider="p", model="m", messages=[], stream=True)
+    config = EngineConfig(connect_timeout=1000.0, first_chunk_timeout=1000.0)
+    clocks = Clocks(clock_limits(request, config, time_left), 100.0)
+
+    assert clocks.next_deadline() == 100.0 + ends_at
+    assert clocks.expired(100.0 + ends_at) == Expired("total", 600.0)
 
 
 @pytest.mark.parametrize(("now", "clock"), [(1.0, "connect"), (4.0, "connect"), (10.0, "connect")])

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from headrace.spans.encoded_span import MAX_SPAN_BYTES, TOO_LARGE, encode_bounded, parameters
 from headrace.spans.span import (
+    BEATEN,
     CLIENT_LOST,
     LOST,
     ContentToolCall,
@@ -28,6 +29,7 @@ from headrace.text.secret_mask import SecretMask
 from headrace.types import Message, ReasoningDelta, RunEvent, ToolCallDelta, Usage, UsageUpdate
 from headrace.wire.messages import (
     WINDOW_CHARACTERS,
+    AbortMode,
     Chunk,
     Failed,
     FailureKind,
@@ -79,7 +81,9 @@ def usage(tokens: int) -> bytes:
 class Traced:
     """A run with a span: the events that its client was sent, and the span at the end."""
 
-    def __init__(self, *, credit: int = 64, queued: float = 0.0, attempt: int = 1, **fields: Any) -> None:
+    def __init__(
+        self, *, credit: int = 64, queued: float = 0.0, attempt: int = 1, run_fields: Any = None, **fields: Any
+    ) -> None:
         self.now = ARRIVED.monotonic
         values: dict[str, Any] = {
             "provider": "openai",
@@ -89,6 +93,7 @@ class Traced:
         } | fields
         request = RunRequest(**values)
         run = Run(SPAN, attempt, 7, b"", credit, WINDOW_CHARACTERS, KEY, queued)
+        run = msgspec.structs.replace(run, **(run_fields or {}))
         self.stub = begun_span(run, request, "w1", ARRIVED)
         clocks = Clocks(
             ClockLimits(connect=math.inf, first_chunk=10.0, idle=math.inf, total=600.0, reader=math.inf), self.now
@@ -162,6 +167,35 @@ def test_times_are_counted_from_when_the_caller_asked() -> None:
 @pytest.mark.parametrize("queued", [math.nan, math.inf, -1.0, 1e12])
 def test_an_impossible_waiting_time_is_zero(queued: float) -> None:
     assert Traced(queued=queued).stub.queue_seconds == 0.0
+
+
+def test_a_span_says_what_its_run_waited_for() -> None:
+    run = Traced(queued=2.0, run_fields={"waited_for": "limit"}).respond().receive(text("a"), stop(), DONE)
+
+    assert run.stub.queue_reason == run.span.queue_reason == "limit"
+    assert decode_span(encode_span(run.span)).queue_reason == "limit"
+
+
+def test_the_span_of_a_hedge_is_stored_under_the_id_of_its_run() -> None:
+    run = Traced(attempt=2, run_fields={"span_id": "sp_hedge", "span_of": SPAN}).respond().receive(text("a"))
+    run.receive(stop(), DONE)
+
+    assert (run.stub.span_id, run.span.span_id, run.span.rank) == (SPAN, SPAN, Rank.WORKER)
+    assert (run.attempt.number, run.attempt.is_hedge, run.attempt.outcome) == (2, True, "ok")
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["in the stream", "after its end"])
+@pytest.mark.parametrize("mode", ["close", "drain"])
+def test_an_attempt_that_was_beaten_leaves_the_span_to_the_faster_one(mode: AbortMode, is_late: bool) -> None:
+    run = Traced(credit=1).respond().receive(text("one "))
+    if is_late:
+        run.receive(text("two"), stop(), usage(3), DONE)
+    run.take(run.core.aborted(mode, run.now, is_beaten=True))
+
+    span = run.span
+    assert (span.rank, span.status, span.error_type) == (Rank.STUB, "error", LOST)
+    assert (run.attempt.outcome, run.attempt.status_code, run.attempt.maybe_billed) == (BEATEN, 200, not is_late)
+    assert not span.usage.output_tokens, "the usage of the run is that of the faster attempt"
 
 
 def test_the_span_of_an_aborted_run_has_sent_and_unsent_text() -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from headrace.settings.provider_table import BUILT_IN
-from headrace.spans.span import Span, SpanAttempt, content_of
+from headrace.spans.span import BEATEN, Span, SpanAttempt, content_of
 from headrace.spans.span_database import StoredSpan
 from headrace.spans.value_bounds import real
 from headrace.types import Message
@@ -132,7 +132,8 @@ def _provider_name(span: Span) -> str:
     Headrace knows (``groq``) keeps its own name while it is asked in its own format. A span without a format is described by
     the name of its provider: it is older, or no worker wrote it.
     """
-    attempt = next((attempt for attempt in reversed(span.attempts) if attempt.wire_format), None)
+    own = (attempt for attempt in reversed(span.attempts) if attempt.wire_format and not attempt.provider)
+    attempt = next(own, None)
     if attempt is None or attempt.wire_format in _SERVICES.get(span.provider, ()):
         return PROVIDER_NAME.get(span.provider, span.provider)
     return attempt.telemetry_provider or span.provider
@@ -207,7 +208,9 @@ def _output_messages(facts: _Facts) -> str | None:
 
 
 def _last_worker(facts: _Facts) -> str | None:
-    return next((attempt.worker for attempt in reversed(facts.span.attempts) if attempt.worker), None)
+    """Return the worker of the attempt that counts: the last one that was not beaten by another."""
+    workers = (one.worker for one in reversed(facts.span.attempts) if one.worker and one.outcome != BEATEN)
+    return next(workers, None)
 
 
 _TABLE = (
