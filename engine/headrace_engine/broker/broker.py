@@ -160,7 +160,7 @@ class Broker:
         self._outboxes: dict[bytes, list[msgspec.Struct]] = {}
         self._reports = EngineReports()
         self._restarts = RestartQuestions()
-        self._settings_reload = SettingsReload(lambda _settings: None)
+        self._settings_reload = SettingsReload(lambda settings: gates.configure(settings, time.monotonic()))
         self._collector = CollectorLink(
             self._reactor,
             partial(Dealer, context, expects=is_sibling),

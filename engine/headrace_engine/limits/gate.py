@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from headrace.settings.settings import Settings
 from headrace.wire.engine_status import PoolStatus
 from headrace.wire.messages import Acquire, RefusalKind, Release, ResponseReport, WaitWord
 
@@ -117,8 +118,11 @@ class Gates(Protocol):
     def worker_left(self, epoch: int) -> None:
         """A worker is gone. A key that no worker has is forgotten."""
 
+    def configure(self, settings: Settings, now: float) -> None:
+        """The settings are read again: their limits count from now on. What was used stays counted."""
+
     def reloaded(self) -> None:
-        """The settings are read again: keys that the provider refused are tried again."""
+        """Workers have read their keys again: keys that the provider refused are tried again."""
 
     def facts(self) -> list[KeyRefused]:
         """Return what has happened since the last call and is to be logged loudly."""

@@ -74,11 +74,7 @@ class PoolGates:
         self, settings: Settings, draw: Draw, spending: Spending | None = None, limits: SharedLimits | None = None
     ) -> None:
         self.generation = 0
-        self._limits = ConfiguredLimits(settings)
-        self._apis = {name: provider.api for name, provider in settings.providers.items()}
-        self._addresses = {
-            name: short_hash(provider.base_url.rstrip("/")) for name, provider in settings.providers.items()
-        }
+        self._take(settings)
         self._shared = Shared(draw, spending, limits, facts=[])
         self._spending = spending
         self._pools: dict[PoolName, Pool] = {}
@@ -177,8 +173,28 @@ class PoolGates:
         if any(changed):
             self._regroup()
 
+    def configure(self, settings: Settings, now: float) -> None:
+        """The settings are read again: their limits count from now on. What was used stays counted, and what headers said stays known."""
+        self._now = now
+        self._take(settings)
+        for name, account in self._accounts.items():
+            account.configure(self._limits.of_provider(name.provider), now)
+            self._share(account.rates, name, self._limits.of_provider(name.provider))
+        for pool in self._pools.values():
+            pool.configure(self._limits.of_family(pool.name.provider, pool.name.family), now)
+            self._share(pool.rates, pool.name, pool.configured)
+        self._shared.is_changed = True
+        self._regroup()
+
+    def _take(self, settings: Settings) -> None:
+        self._limits = ConfiguredLimits(settings)
+        self._apis = {name: provider.api for name, provider in settings.providers.items()}
+        self._addresses = {
+            name: short_hash(provider.base_url.rstrip("/")) for name, provider in settings.providers.items()
+        }
+
     def reloaded(self) -> None:
-        """The settings are read again: keys that the provider refused are tried again."""
+        """Workers have read their keys again: keys that the provider refused are tried again."""
         for ring in self._rings.values():
             ring.reloaded()
         self._shared.is_changed = True

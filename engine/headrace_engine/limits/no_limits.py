@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 
+from headrace.settings.settings import Settings
 from headrace.wire.engine_status import PoolStatus
 from headrace.wire.messages import Acquire, Release, ResponseReport
 from headrace_engine.limits.gate import Gate, KeyRefused, Refusal, Ticket
@@ -33,6 +34,9 @@ class NoLimits:
         """Take no notice."""
 
     def worker_left(self, epoch: int) -> None:
+        """Take no notice."""
+
+    def configure(self, settings: Settings, now: float) -> None:
         """Take no notice."""
 
     def reloaded(self) -> None:

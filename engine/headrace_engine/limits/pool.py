@@ -107,6 +107,12 @@ class Account:
         self.rates = RateLimits(configured, now)
         self.concurrency = Concurrency(None if configured is None else configured.max_concurrency)
 
+    def configure(self, configured: LimitConfig | None, now: float) -> None:
+        """The limits of the settings are these from now on."""
+        self.is_limited = configured is not None
+        self.rates.configure(configured, now)
+        self.concurrency.configured = None if configured is None else configured.max_concurrency
+
 
 class PoolState(msgspec.Struct, frozen=True):
     """What a new broker must know of a pool. ``rates`` and ``estimates`` are plain objects."""
@@ -271,6 +277,12 @@ class Pool:
             and self._breaker.is_closed
             and self._blocking.is_at_rest(now)
         )
+
+    def configure(self, configured: LimitConfig | None, now: float) -> None:
+        """The limits of the settings are these from now on."""
+        self.configured = configured
+        self.rates.configure(configured, now)
+        self._concurrency.configured = None if configured is None else configured.max_concurrency
 
     def forget_old(self, now: float) -> None:
         """Forget what headers said long ago. To be called now and then."""

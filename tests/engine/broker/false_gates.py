@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 
+from headrace.settings.settings import Settings
 from headrace.wire.engine_status import PoolStatus
 from headrace.wire.messages import Acquire, Release, ResponseReport
 from headrace_engine.limits.gate import Gate, GateWait, KeyRefused, Priority, Refusal, Ticket
@@ -100,6 +101,9 @@ class FalseGates:
 
     def worker_left(self, epoch: int) -> None:
         self.keys.pop(epoch, None)
+
+    def configure(self, settings: Settings, now: float) -> None:
+        self.generation += 1
 
     def reloaded(self) -> None:
         self.generation += 1

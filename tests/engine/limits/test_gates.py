@@ -368,3 +368,41 @@ def test_money_is_counted_for_every_run() -> None:
     tickets[0].gate.leave(tickets[0], release, 1.0)
     tickets[1].gate.leave(tickets[1], None, 1.0)
     assert money.ended_runs == [(one.span_id, release), (other.span_id, None)]
+
+
+def test_new_limits_count_at_once_and_what_was_used_stays_counted() -> None:
+    table = LimitConfig(requests_per_minute=20, max_concurrency=30)
+    gates = gates_of({"openai": table, "openai/gpt-4o": LimitConfig(requests_per_minute=1000)})
+    for number in range(10):
+        enter(gates, asked(), float(number))
+    (account, pool) = gates.pools({}, 10.0)
+    assert [(level.limit, level.left) for level in account.levels] == [(20, 10)]
+    generation = gates.generation
+
+    wider = {"openai": LimitConfig(requests_per_minute=100), "openai/gpt-4o": LimitConfig(max_concurrency=10)}
+    gates.configure(Settings(providers=PROVIDERS, limits=wider), 10.0)
+
+    assert gates.generation != generation
+    (account, pool) = gates.pools({}, 10.0)
+    assert [(level.limit, level.left) for level in account.levels] == [(100, 90)]
+    assert (pool.levels, pool.concurrency, pool.running) == ([], 10, 10)
+    question = asked()
+    gate = gates.gate_of(question)
+    assert gate is not None
+    assert gate.wait("interactive", question, 10.0) is not None, "ten runs go on"
+
+    gates.configure(Settings(providers=PROVIDERS), 11.0)
+    assert gate.wait("interactive", question, 11.0) is None
+    assert gates.gate_of(asked("gpt-4.1")) is None
+
+
+def test_limits_that_are_new_hold_up_runs_that_nothing_limited() -> None:
+    gates = gates_of()
+    assert gates.gate_of(asked()) is None
+
+    gates.configure(Settings(providers=PROVIDERS, limits={"openai": LimitConfig(max_concurrency=1)}), 0.0)
+    enter(gates, asked(), 0.0)
+    question = asked()
+    gate = gates.gate_of(question)
+    assert gate is not None
+    assert gate.wait("interactive", question, 0.0) is not None
