@@ -104,6 +104,11 @@ class Concurrency:
             self._learned, self._cut_at = max(1, state.learned), min(state.cut_at, now)
             self._low_since = now
 
+    def forgotten_at(self) -> float | None:
+        """Return when the learned limit is forgotten, if nothing happens until then; ``None`` if it is in use."""
+        return None if self._low_since is None else max(self._low_since, self._cut_at) + FORGET_AFTER
+
     def _forget(self, now: float) -> None:
-        if self._low_since is not None and now - max(self._low_since, self._cut_at) >= FORGET_AFTER:
+        until = self.forgotten_at()
+        if until is not None and now >= until:
             self._learned = self._low_since = None

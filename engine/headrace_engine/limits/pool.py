@@ -162,7 +162,9 @@ class Pool:
             return GateWait("breaker", until)
         if (until := self._blocking.until(now)) is not None:
             return GateWait("blocked", until)
-        if not self._concurrency.has_room(priority, now) or not self.account.concurrency.has_room(priority, now):
+        if not self._concurrency.has_room(priority, now):
+            return GateWait("limit", self._concurrency.forgotten_at())
+        if not self.account.concurrency.has_room(priority, now):
             return GateWait("limit", None)
         if not (self.rates.is_known or self.account.rates.is_known):
             return None

@@ -120,7 +120,8 @@ class ConcurrencyMachine(RuleBasedStateMachine):
         self.running = 0
         self.concurrency.enter()
         self.concurrency.leave(self.now)
-        self.now += FORGET_AFTER + 0.001
+        until = self.concurrency.forgotten_at()
+        self.now = self.now + FORGET_AFTER if until is None else max(self.now, until)
         assert self.concurrency.has_room("batch", self.now)
         assert self.concurrency.limit is None
         assert self.concurrency.is_at_rest(self.now)
