@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.dict_form import DictReader, read_with
 from headrace.errors import (
     AuthenticationError,
+    BudgetExceededError,
     ConfigurationError,
     EngineUnavailableError,
     ForkedStreamError,
@@ -30,6 +31,7 @@ from headrace.errors import (
     StreamConsumedError,
     WorkerLostError,
 )
+from headrace.failed_attempt import FailedAttempt
 from headrace.text.foreign_attributes import missing_name
 from headrace.types import (
     AudioPart,
@@ -98,11 +100,13 @@ __all__ = [
     "AudioPart",
     "AudioPartDict",
     "AuthenticationError",
+    "BudgetExceededError",
     "Client",
     "ConfigurationError",
     "EmbeddingArguments",
     "EngineStatus",
     "EngineUnavailableError",
+    "FailedAttempt",
     "FilePart",
     "FilePartDict",
     "FlushCounts",

@@ -34,6 +34,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from headrace.failed_attempt import FailedAttempt, attempts_text
 from headrace.text.escaping import escaped
 
 if TYPE_CHECKING:
@@ -41,10 +42,19 @@ if TYPE_CHECKING:
 
 
 class HeadraceError(Exception):
-    """The base of all errors that Headrace raises on purpose."""
+    """The base of all errors that Headrace raises on purpose.
+
+    Its attributes:
+
+    * ``attempts`` (tuple of :class:`FailedAttempt`): the attempts of the run that failed, in their order. Empty if the
+      error is not that of a run that a provider or a worker failed. If there were several, the text says what they met.
+    """
+
+    attempts: tuple[FailedAttempt, ...] = ()
 
     def __str__(self) -> str:
-        return escaped(self._words())
+        words = self._words()
+        return escaped(words if len(self.attempts) <= 1 else f"{words} ({attempts_text(self.attempts)})")
 
     def _words(self) -> str:
         return super().__str__()

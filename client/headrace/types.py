@@ -415,7 +415,8 @@ class RunLocalResult(DictForm, Generic[T_co], frozen=True, kw_only=True):
     refusal: str | None
     """The words with which the model refused; ``None`` if it did not, or if its provider sends refusals as text."""
     attempts: int
-    """How often the run was handed to a worker: more than 1 if a worker died before the first chunk."""
+    """How many attempts the run took: more than 1 if a worker died before the first chunk, if the provider failed and
+    the run was tried again, or if it was given to a model of ``fallbacks``."""
     wire_format: str | None = None
     """The provider's API that answered: ``openai-chat``, ``openai-responses``, ``anthropic``, ``google``, or the name of
     a plug-in's format. ``None`` if no worker told it, which happens with aborted runs only."""
@@ -428,6 +429,12 @@ class RunLocalResult(DictForm, Generic[T_co], frozen=True, kw_only=True):
 
     ``None`` without ``response_type``, for an aborted stream, and where the model calls tools instead of an answer.
     """
+    queue_ms: float = 0.0
+    """Milliseconds that the run waited in the engine before it was given to a worker, over all attempts."""
+    queue_reason: str | None = None
+    """What the run waited for last: ``workers`` (a place on a worker), ``share`` (this program's own share of them),
+    ``limit`` (a limit of the provider or of the settings), ``blocked`` (the provider asked to wait) or ``breaker`` (the
+    provider failed too often). ``None`` if it did not wait."""
 
     @property
     def images(self) -> list[ImagePart]:
@@ -465,7 +472,11 @@ class RunEmbeddingResult(DictForm, frozen=True, kw_only=True):
     model: str
     """The model's name."""
     attempts: int
-    """How often the run was handed to a worker."""
+    """How many attempts the run took: see :class:`RunLocalResult`."""
+    queue_ms: float = 0.0
+    """Milliseconds that the run waited in the engine: see :class:`RunLocalResult`."""
+    queue_reason: str | None = None
+    """What the run waited for last: see :class:`RunLocalResult`."""
 
 
 class FlushCounts(DictForm, frozen=True):

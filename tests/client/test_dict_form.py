@@ -139,6 +139,7 @@ VALUES: list[DictForm] = [
     RunLocalResult(**FACTS),
     StreamResult(**FACTS, aborted=True),
     VECTORS,
+    headrace.FailedAttempt(number=2, provider="openai", model="gpt-4o", error="RateLimitError", reason="slow down"),
     FlushCounts(1, 2, 3),
     headrace.RunToolsResult(
         **FACTS, messages=[Message("user", "Hi"), ANSWER], turns=[RunLocalResult(**FACTS)], stopped=None

@@ -14,6 +14,7 @@ import pytest
 from headrace import errors
 from headrace.errors import (
     AuthenticationError,
+    BudgetExceededError,
     ConfigurationError,
     EngineUnavailableError,
     ForkedStreamError,
@@ -58,6 +59,7 @@ EXAMPLES: list[HeadraceError] = [
     WorkerLostError(SPAN, "gone", "half"),
     RunTimeoutError(SPAN, "too long", "half", "idle", 2.5),
     QueueFullError(SPAN, "full", "", 1.5),
+    BudgetExceededError(SPAN, "all is spent", "", 3600.0),
     PoisonRunError(SPAN, "two deaths"),
     OutputValidationError(SPAN, "Expected `int`, got `str`", '{"a": "b"}', "$.a", Usage(1, 2, 3, source="provider")),
     OutputValidationError(SPAN, "the model refused: No"),

@@ -229,14 +229,14 @@ class Caller:
         session, now = self.session, self.host.world.now
         commands: list[Command] = []
         if self._last is not None:
-            commands += session.ended(*self._last)
+            commands += session.ended(*self._last, now)
         if session.lease is not None:
             epoch = session.lease.epoch
             commands += session.chunk(epoch, Chunk(self.order.span_id, session.attempt, len(session.events), ["late"]))
-        commands += session.worker_lost("late")
+        commands += session.worker_lost("late", now)
         commands += session.stop(now)
         commands += session.due(now + 1000.0)
-        commands += session.broker_changed()
+        commands += session.broker_changed(now)
         commands += session.give_credit()
         if commands:
             raise SimulationViolation(f"{self.order.span_id}: has ended, and still wants {commands}")
@@ -286,19 +286,19 @@ class CheckedSession(Session):
             self.caller.arrived(before)
         return commands
 
-    def ended(self, epoch: int, terminal: Terminal) -> list[Command]:
+    def ended(self, epoch: int, terminal: Terminal, now: float) -> list[Command]:
         self.caller.told(epoch, terminal)
         attempt = self.attempt
-        commands = super().ended(epoch, terminal)
+        commands = super().ended(epoch, terminal, now)
         if self.attempt != attempt:
             self.caller.moved_on()
         self.caller.trip()
         return commands
 
-    def worker_lost(self, reason: str) -> list[Command]:
+    def worker_lost(self, reason: str, now: float) -> list[Command]:
         if self.phase is Phase.RUNNING and self.lease is not None:
             self.caller.lost(self.lease.epoch, reason)
-        return super().worker_lost(reason)
+        return super().worker_lost(reason, now)
 
 
 class CheckedDelivery(Delivery):

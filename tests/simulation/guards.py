@@ -83,22 +83,22 @@ def _aborted_without_a_word(self: Session, now: float, mode: AbortMode | None = 
     return commands
 
 
-def _ended_again(self: Session, epoch: int, terminal: Terminal) -> list[Command]:
+def _ended_again(self: Session, epoch: int, terminal: Terminal, now: float) -> list[Command]:
     if self.phase is Phase.ENDED and self.lease is not None:
         self.phase = Phase.RUNNING
-    return _session_ended(self, epoch, terminal)
+    return _session_ended(self, epoch, terminal, now)
 
 
 def _ended_without_release(self: Session, outcome: Any) -> list[Command]:
     return [command for command in _session_end(self, outcome) if isinstance(command, RunEnded)]
 
 
-def _lost_whatever_was_delivered(self: Session, *arguments: Any) -> list[Command]:
+def _lost_whatever_was_delivered(self: Session, reason: str, now: float) -> list[Command]:
     if self.phase is Phase.RUNNING:
         self.deaths += 1
         self._avoid_worker()
-        return self._try_again()
-    return _session_worker_lost(self, *arguments)
+        return self._try_again(now)
+    return _session_worker_lost(self, reason, now)
 
 
 def _lost_without_counting(self: Session, *arguments: Any) -> list[Command]:
@@ -110,8 +110,8 @@ def _chunk_in_any_order(self: Session, epoch: int, chunk: Chunk) -> list[Command
     return _session_chunk(self, epoch, msgspec.structs.replace(chunk, sequence=len(self.events)))
 
 
-def _nothing_held(self: Session) -> list[Command]:
-    return self._acquire() if self.phase is Phase.WAITING else []
+def _nothing_held(self: Session, now: float) -> list[Command]:
+    return self._acquire(now) if self.phase is Phase.WAITING else []
 
 
 def _client_left(self: Admission, client: bytes) -> list[Send]:

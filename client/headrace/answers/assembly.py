@@ -56,7 +56,7 @@ class Assembled(msgspec.Struct, frozen=True):
 
 
 class ResultFacts(msgspec.Struct, frozen=True):
-    """What a result says about its run besides the events. The client knows it. ``latency_ms`` is in milliseconds."""
+    """What a result says about its run besides the events. The client knows it. ``latency_ms`` and ``queue_ms`` are in milliseconds."""
 
     span_id: str
     trace_id: str
@@ -64,6 +64,8 @@ class ResultFacts(msgspec.Struct, frozen=True):
     model: str
     latency_ms: float
     attempts: int
+    queue_ms: float = 0.0
+    queue_reason: str | None = None
 
 
 def joined_text(events: Iterable[RunEvent]) -> str:
@@ -140,6 +142,8 @@ def embedding_result(facts: ResultFacts, finished: Finished) -> RunEmbeddingResu
         provider=facts.provider,
         model=finished.model or facts.model,
         attempts=facts.attempts,
+        queue_ms=facts.queue_ms,
+        queue_reason=facts.queue_reason,
     )
 
 
@@ -211,6 +215,8 @@ def _result(facts: ResultFacts, aborted: bool | None, **values: Any) -> RunLocal
         "provider": facts.provider,
         "latency_ms": facts.latency_ms,
         "attempts": facts.attempts,
+        "queue_ms": facts.queue_ms,
+        "queue_reason": facts.queue_reason,
         "cost": None,
         **values,
     }

@@ -27,6 +27,8 @@ from headrace.wire.run_request import RunRequest
 _PRIORITIES = get_args(Priority)
 _ABORT_MODES = get_args(AbortMode)
 
+MAX_RETRIES = 100
+"""The most that ``max_retries`` takes."""
 _EXPLICIT = ("stream", "response_type")
 """Arguments of ``run_local`` that are not in RunArguments."""
 
@@ -49,12 +51,18 @@ class RequestContext(TypedDict):
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The arguments of a run that are not part of its request: its id, key, priority, and how it is aborted."""
+    """The arguments of a run that are not part of its request: its id, key, priority, retries, and how it is aborted.
+
+    ``max_retries``, ``fallbacks`` and ``hedge_after`` (seconds) are None where the settings decide.
+    """
 
     span_id: str | None
     provider_api_key: str | None
     priority: Priority
     on_abort: AbortMode
+    max_retries: int | None = None
+    fallbacks: list[str] | None = None
+    hedge_after: float | None = None
 
     def __repr__(self) -> str:
         return f"RunOptions(span_id={self.span_id!r}, priority={self.priority!r}, on_abort={self.on_abort!r})"
@@ -87,7 +95,16 @@ def build_options(arguments: RunArguments | EmbeddingArguments) -> RunOptions:
         raise InvalidRequestError(problem, "provider_api_key")
     priority: Any = checks.one_of("priority", arguments.get("priority", "interactive"), _PRIORITIES)
     on_abort: Any = checks.one_of("on_abort", arguments.get("on_abort", "close"), _ABORT_MODES)
-    return RunOptions(span_id=span_id, provider_api_key=key, priority=priority, on_abort=on_abort)
+    fallbacks = arguments.get("fallbacks")
+    return RunOptions(
+        span_id=span_id,
+        provider_api_key=key,
+        priority=priority,
+        on_abort=on_abort,
+        max_retries=checks.integer("max_retries", arguments.get("max_retries"), 0, MAX_RETRIES),
+        fallbacks=None if fallbacks is None else checks.strings("fallbacks", fallbacks),
+        hedge_after=checks.seconds("hedge_after_ms", arguments.get("hedge_after_ms")),
+    )
 
 
 def build_request(
@@ -110,7 +127,9 @@ def build_request(
     original_paths = {} if original_paths is None else original_paths
     if arguments.get("logprobs") is None and arguments.get("top_logprobs") is not None:
         original_paths["logprobs"] = "top_logprobs"  # it turns logprobs on
-    provider, model = _provider_of(arguments["model"], arguments.get("provider"), providers, takes_any_provider)
+    provider, model = provider_and_model(
+        arguments["model"], arguments.get("provider"), providers, takes_any_provider=takes_any_provider
+    )
     checks.instance("stream", stream, bool, "a bool")
     tools = arguments.get("tools")
     if tools is not None:
@@ -167,7 +186,9 @@ def build_embedding_request(
     traceparent: str | None = None,
 ) -> RunRequest:
     """Check the arguments of an embedding, and return its request. See :func:`build_request`."""
-    provider, model = _provider_of(arguments["model"], arguments.get("provider"), providers, takes_any_provider)
+    provider, model = provider_and_model(
+        arguments["model"], arguments.get("provider"), providers, takes_any_provider=takes_any_provider
+    )
     texts: object = arguments["input"]
     inputs = [plain_text("input", texts)] if isinstance(texts, str) else checks.strings("input", texts)
     if not inputs or not all(inputs):
@@ -206,12 +227,18 @@ def _span_fields(arguments: RunArguments | EmbeddingArguments, trace_id: str) ->
     }
 
 
-def _provider_of(
-    model: object, provider: object, providers: Sequence[str], takes_any_provider: bool
+def provider_and_model(
+    model: object,
+    provider: object,
+    providers: Sequence[str],
+    *,
+    takes_any_provider: bool = False,
+    argument: str = "model",
 ) -> tuple[str, str]:
+    """Return the provider of a model, and the model's name there. ``argument``: what an error blames."""
     if not isinstance(model, str) or not model:
-        raise InvalidRequestError("takes the model's name, a non-empty str such as 'gpt-4o'", "model")
-    model = plain_text("model", model)
+        raise InvalidRequestError("takes the model's name, a non-empty str such as 'gpt-4o'", argument)
+    model = plain_text(argument, model)
     if provider is not None:
         provider = plain_text("provider", provider)
         if provider not in providers and not takes_any_provider:
@@ -226,6 +253,6 @@ def _provider_of(
     prefixes = ", ".join(f"{prefix}… ({name})" for prefix, name in MODEL_PREFIXES if name in providers)
     raise InvalidRequestError(
         f"cannot tell the provider of {shown(model)}{wrong}; names that tell it: {prefixes}; "
-        f"or give the provider, or 'provider/model', with one of: {known}",
-        "model",
+        f"or give {'the provider, or ' if argument == 'model' else ''}'provider/model', with one of: {known}",
+        argument,
     )

@@ -31,6 +31,7 @@ class RunArguments(TypedDict, total=False):
     * Time limits, in milliseconds: ``timeout_ms``, ``first_chunk_timeout_ms``, ``idle_timeout_ms``.
     * The span: ``tags``, ``user_id``, ``session_id``, ``send_trace``, ``span_id``, ``trace_id``, ``parent_span_id``.
     * The engine: ``priority``, ``on_abort``.
+    * Failures: ``max_retries``, ``fallbacks``, ``hedge_after_ms``.
     """
 
     model: Required[str]
@@ -178,6 +179,25 @@ class RunArguments(TypedDict, total=False):
 
     ``"drain"``: read the response to its end, for its exact usage. The provider bills all of it.
     """
+    max_retries: int | None
+    """How often the run is tried again after a failure of the provider, from 0 to 100. ``0``: never.
+
+    Default: ``max_retries`` of ``[models]`` in ``headrace.toml``, else ``max_retries`` of the engine, 2. Tried again are
+    refused and broken connections, and HTTP 408, 409, 429 and 5xx; never after the first chunk of a stream.
+    """
+    fallbacks: Sequence[str] | None
+    """Models that are tried in this order if ``model`` fails for good, before its first chunk.
+
+    Default: ``fallbacks`` of ``[models]`` in ``headrace.toml``, else none. Each is named as in ``model``, and gets the
+    same arguments; ``provider`` does not count for it, and ``provider_api_key`` only if it is of the same provider.
+    ``result.provider`` and ``result.model`` say who answered.
+    """
+    hedge_after_ms: int | None
+    """Milliseconds without any event after which a second attempt is made beside the first one; above 0.
+
+    Default: ``hedge_after_ms`` or ``hedge`` of ``[models]`` in ``headrace.toml``, else no second attempt. The faster
+    attempt counts, and the other one is stopped. At most 5 % of a model's runs get a second attempt.
+    """
 
 
 class EmbeddingArguments(TypedDict, total=False):
@@ -187,7 +207,8 @@ class EmbeddingArguments(TypedDict, total=False):
     InvalidRequestError before anything is sent; its ``argument`` names the argument.
 
     The others: ``provider``, ``dimensions``, ``timeout_ms``, ``provider_api_key``, ``custom_options``, ``tags``,
-    ``user_id``, ``session_id``, ``send_trace``, ``span_id``, ``trace_id``, ``parent_span_id``, ``priority``.
+    ``user_id``, ``session_id``, ``send_trace``, ``span_id``, ``trace_id``, ``parent_span_id``, ``priority``,
+    ``max_retries``, ``fallbacks``.
     """
 
     model: Required[str]
@@ -225,4 +246,11 @@ class EmbeddingArguments(TypedDict, total=False):
     """``"interactive"`` or ``"batch"``: a batch run waits while interactive runs wait for a worker.
 
     Default: ``"interactive"``.
+    """
+    max_retries: int | None
+    """How often the run is tried again after a failure of the provider, from 0 to 100. Default: as for ``run_local``."""
+    fallbacks: Sequence[str] | None
+    """Models that are tried in this order if ``model`` fails for good. Default: as for ``run_local``.
+
+    Vectors of different models cannot be compared: ``result.model`` says which model made them.
     """

@@ -9,7 +9,6 @@ from headrace.text.similar_names import meant
 _SYSTEM = "give the text as a message: {'role': 'system', 'content': …}"
 _ADDRESS = "the address of a provider is base_url in headrace.toml, or a variable such as OPENAI_BASE_URL"
 _HEADERS = "Headrace sends no headers of yours"
-_RETRIES = "Headrace does not repeat a run that a provider refused"
 _USAGE = "leave it out: the usage comes with every run"
 _PROXY = "the workers take their proxies from the environment: HTTPS_PROXY and NO_PROXY"
 
@@ -40,9 +39,9 @@ _SHARED = {
     "default_headers": _HEADERS,
     "headers": _HEADERS,
     "extra_query": "put it into the query of base_url in headrace.toml",
-    "max_retries": _RETRIES,
-    "num_retries": _RETRIES,
-    "fallbacks": "Headrace asks one model: catch the error, and run another model",
+    "num_retries": "use max_retries",
+    "retries": "use max_retries",
+    "fallback_models": "use fallbacks",
     "http_client": _PROXY,
     "proxy": _PROXY,
     "drop_params": "an argument that a provider does not take is always refused",
@@ -150,7 +149,7 @@ _OF_CLIENTS = {
     "project": _HEADERS,
     "timeout": _TIMES,
     "timeout_ms": _TIMES,
-    "max_retries": _RETRIES,
+    "max_retries": "give it to each run, or set max_retries in headrace.toml",
     "http_client": _PROXY,
     "model": _WITH_EACH_RUN,
     "provider": _WITH_EACH_RUN,

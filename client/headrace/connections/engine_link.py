@@ -309,6 +309,7 @@ class EngineLink:
 def _drop_repeat(outbox: list[msgspec.Struct], message: msgspec.Struct) -> None:
     """Remove the repeated ``message`` from the outbox of a new link: the message itself is queued next."""
     if isinstance(message, Acquire):
-        message = msgspec.structs.replace(message, is_repeat=True)
-    if message in outbox:
+        # The repeated question may differ in the time that is left.
+        outbox[:] = [other for other in outbox if not isinstance(other, Acquire) or other.span_id != message.span_id]
+    elif message in outbox:
         outbox.remove(message)

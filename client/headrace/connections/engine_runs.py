@@ -32,7 +32,7 @@ from headrace.process.history import open_history
 from headrace.runs.delivery import Delivery
 from headrace.runs.open_runs import OpenRuns
 from headrace.runs.session import Phase
-from headrace.runs.session_commands import AskBroker, Command, RunEnded, TellWorker
+from headrace.runs.session_commands import AskBroker, Command, RunEnded, TellWorker, WakeAt
 from headrace.runs.task_alarm import TasksToWake, wake_tasks
 from headrace.transport.reactor import GuardedLoop, Reactor
 from headrace.transport.sockets import Dealer
@@ -177,7 +177,7 @@ class EngineRuns:
             self._carry_out(delivery, session.give_credit())
 
     def _fail(self, delivery: Delivery, error: HeadraceError) -> None:
-        self._carry_out(delivery, delivery.session.failed(error))
+        self._carry_out(delivery, delivery.session.failed(error, monotonic()))
 
     def _check(self, delivery: Delivery) -> None:
         self._carry_out(delivery, delivery.session.due(monotonic()))
@@ -189,6 +189,8 @@ class EngineRuns:
                     self._tell_worker(delivery, command)
                 case AskBroker():
                     self._engine.ask(command.message)
+                case WakeAt():
+                    self.reactor.call_at(command.when, partial(self.guard, self._check, delivery))
                 case RunEnded():
                     self._finish(delivery)
 
@@ -258,7 +260,9 @@ class EngineRuns:
     def refused(self, refusal: Refuse) -> None:
         """The broker gives a run no lease."""
         if (delivery := self._deliveries.get(refusal.span_id)) is not None:
-            self._carry_out(delivery, delivery.session.refused(self._explained(refusal), self._source.address))
+            self._carry_out(
+                delivery, delivery.session.refused(self._explained(refusal), monotonic(), self._source.address)
+            )
 
     def revoked(self, revocation: Revoke) -> None:
         """The broker has ended a lease, because the worker did not know the run."""
@@ -272,7 +276,7 @@ class EngineRuns:
     def ask_again(self) -> None:
         """The broker is a new one: tell it of all leases, and ask again for the runs that wait."""
         for delivery in list(self._deliveries.values()):
-            self._carry_out(delivery, delivery.session.broker_changed())
+            self._carry_out(delivery, delivery.session.broker_changed(monotonic()))
 
     def fail_waiting(self, error: HeadraceError) -> None:
         """No broker answers. End the runs that wait for a lease."""

@@ -14,6 +14,7 @@ from headrace.connections.engine_source import EngineSource
 from headrace.connections.run_links import Links, WorkerLink, watch_welcome
 from headrace.errors import HeadraceError, ProtocolError, RemoteProtocolError
 from headrace.process.callbacks import log
+from headrace.process.clock import monotonic
 from headrace.process.event_loop import CallingLoop
 from headrace.runs.delivery import Delivery
 from headrace.runs.session_commands import Command, TellWorker
@@ -129,7 +130,9 @@ class WorkerLinks:
         )
         for delivery in list(link.deliveries.values()):
             session = delivery.session
-            self._carry_out(delivery, session.worker_lost(reason) if error is None else session.failed(error))
+            now = monotonic()
+            commands = session.worker_lost(reason, now) if error is None else session.failed(error, now)
+            self._carry_out(delivery, commands)
 
     def _received(self, link: WorkerLink, message: FromWorker) -> None:
         """Handle a message of a worker. An exception ends only the run of the message."""
@@ -155,8 +158,8 @@ class WorkerLinks:
             return
         session, epoch = delivery.session, link.link.peer_epoch
         if isinstance(message, RunState):
-            self._carry_out(delivery, session.run_state(epoch, message))
+            self._carry_out(delivery, session.run_state(epoch, message, monotonic()))
         else:
-            self._carry_out(delivery, session.ended(epoch, message))
+            self._carry_out(delivery, session.ended(epoch, message, monotonic()))
         if session.lease is None:
             link.deliveries.pop(message.span_id, None)  # the run is retried, and does not end with this link

@@ -135,6 +135,7 @@ class Delivery:
         """Set the bound by a total timeout, in seconds. ``None`` leaves the bound as it is."""
         if total_timeout is not None:
             self.bound = self.started_at + total_timeout + DEADLINE_GRACE
+            self.session.times.total_timeout = total_timeout
 
     def look(self, now: float) -> None:
         """End the run if its bound has passed. Does nothing for a run that has ended."""
@@ -254,6 +255,8 @@ class Delivery:
                 model=plan.model,
                 latency_ms=(self.ended_at - self.started_at) * 1000,
                 attempts=session.attempt,
+                queue_ms=session.times.queue_seconds * 1000,
+                queue_reason=session.times.queue_reason or None,
             )
             return self.outcome.see(plan, facts, session.events, self._prices)
 

@@ -36,7 +36,7 @@ def fallback_span(session: Session, outcome: RunOutcome, *, duration: float, wal
         started_at=began,
         ended_at=wall_time,
         duration_seconds=duration,
-        queue_seconds=session.queue_seconds,
+        queue_seconds=session.times.queue_seconds,
         usage=_usage(received.usage, ending),
         attempts=_attempts(session, began, wall_time, reason),
     )
@@ -81,5 +81,5 @@ def _attempts(session: Session, began: float, ended: float, reason: str) -> list
     """Return the last attempt. Earlier attempts are in the spools of the workers that were lost."""
     if session.lease is None:
         return []
-    started_at = began + session.queue_seconds
+    started_at = began + session.times.until_lease
     return [SpanAttempt(session.attempt, session.lease.worker, started_at, ended, reason=reason, maybe_billed=True)]

@@ -15,7 +15,9 @@ class RunPlan(msgspec.Struct, frozen=True):
     """What was asked for. ``request`` is the encoded RunRequest.
 
     ``total_timeout`` is in seconds; ``None`` leaves it to the engine. ``original_paths``: see
-    :mod:`headrace.arguments.original_paths`.
+    :mod:`headrace.arguments.original_paths`. ``max_retries``: how often the run is tried again after a failure of its
+    provider. ``account``, ``user``, ``tags``, ``input_tokens`` and ``max_output_tokens`` are those of ``Acquire``.
+    ``fallback``: the same run with another model, for the case that this one fails.
     """
 
     span_id: str
@@ -30,6 +32,13 @@ class RunPlan(msgspec.Struct, frozen=True):
     on_abort: AbortMode = "close"
     total_timeout: float | None = None
     is_traced: bool = True
+    max_retries: int = 0
+    account: str = ""
+    user: str = ""
+    tags: list[str] = []
+    input_tokens: int = 0
+    max_output_tokens: int = 0
+    fallback: RunPlan | None = None
 
     def __repr__(self) -> str:
         return f"RunPlan(span_id={self.span_id!r}, provider={self.provider!r}, model={self.model!r})"

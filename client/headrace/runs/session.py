@@ -1,4 +1,4 @@
-"""The state machine of one run in its client: it waits for a lease, runs on a worker, and ends. Pure.
+"""The state machine of one run in its client: it waits for a lease, runs on a worker, is tried again, and ends. Pure.
 
 Rules of this file:
 
@@ -7,12 +7,17 @@ Rules of this file:
    changes.
 3. Events are accepted in sequence only, from the attempt and the worker epoch that hold the lease.
 4. A run without any event so far is retried on another worker. Any other run ends with its worker.
+5. A run without any event so far may be tried again after a failure of its provider, on any worker, and may then be
+   given to another model. ``retry_policy.py`` says when.
 """
 
 from __future__ import annotations
 
+import copy
 import enum
 from typing import Any
+
+import msgspec
 
 from headrace.answers.assembly import joined_text
 from headrace.errors import (
@@ -22,6 +27,7 @@ from headrace.errors import (
     RemoteProtocolError,
     WorkerLostError,
 )
+from headrace.runs.attempt_messages import acquire_of, run_of
 from headrace.runs.endings import (
     Ending,
     aborted_without_answer,
@@ -31,12 +37,14 @@ from headrace.runs.endings import (
     failure,
     timed_out,
 )
+from headrace.runs.failed_attempts import FailedAttempts
 from headrace.runs.reader_credit import ReaderCredit
+from headrace.runs.retry_policy import longest_wait, may_fall_back_after, next_step
 from headrace.runs.run_plan import RunPlan
-from headrace.runs.session_commands import AskBroker, Command, RunEnded, TellWorker
+from headrace.runs.run_times import RunTimes
+from headrace.runs.session_commands import AskBroker, Command, RunEnded, TellWorker, WakeAt
 from headrace.runs.silence import QUERY_TIMEOUT, Silence
 from headrace.types import RunEvent
-from headrace.wire.bounds import MAX_AVOIDED, MAX_NAME, cut
 from headrace.wire.messages import (
     NOT_BEGUN,
     Abort,
@@ -52,7 +60,6 @@ from headrace.wire.messages import (
     Query,
     Refuse,
     Release,
-    Run,
     RunState,
     Terminal,
 )
@@ -76,6 +83,7 @@ class Phase(enum.Enum):
     WAITING = "waiting"  # for a lease
     RUNNING = "running"  # on a worker
     STOPPING = "stopping"  # the worker was told to stop; its last message is awaited
+    BACKING_OFF = "backing off"  # an attempt has failed at its provider; the next one begins later
     ENDED = "ended"
 
 
@@ -86,10 +94,12 @@ class Session:
     """One run. Each method takes what happened, and returns what to do."""
 
     __slots__ = (
+        "_backoff_until",
         "_deadline",
+        "_failures",
         "_is_revoked",
+        "_question",
         "_silence",
-        "_started_at",
         "_stop_deadline",
         "_stopped_with_worker",
         "_terminal",
@@ -104,11 +114,12 @@ class Session:
         "lease",
         "phase",
         "plan",
-        "queue_seconds",
+        "times",
     )
 
     def __init__(self, plan: RunPlan) -> None:
         self.plan = plan
+        """What was asked for. Once the run was given to another model, it is that model's plan."""
         self.phase = Phase.NEW
         self.attempt = 1
         self.deaths = 0
@@ -118,12 +129,11 @@ class Session:
         self.events: list[RunEvent] = []
         self.ending: Ending | None = None
         self.credit = ReaderCredit(reads_all=not plan.streams)
-        self.queue_seconds = 0.0
-        """Seconds from the start to the run's last lease."""
+        self.times = RunTimes(plan.total_timeout)
         # None: the connection limits how long the run waits, until the run has a deadline.
         self._deadline: float | None = None
         self._stop_deadline: float | None = None
-        self._started_at = 0.0
+        self._backoff_until = 0.0
         self._was_granted = False
         self._worker_told_end = False
         # The message of a worker that had begun the run and was stopped before any event had arrived. It is the ending,
@@ -131,6 +141,9 @@ class Session:
         self._stopped_with_worker: Failed | None = None
         # The worker's terminal message of this attempt. The Release tells the broker how the attempt ended.
         self._terminal: Terminal | None = None
+        # The question of this attempt to the broker.
+        self._question: Acquire | None = None
+        self._failures: FailedAttempts | None = None
         self._silence = Silence()
         # The broker has ended the lease. The worker was asked whether it has the run all the same.
         self._is_revoked = False
@@ -138,7 +151,13 @@ class Session:
     @property
     def next_deadline(self) -> float | None:
         """When :meth:`due` must be called next, on the caller's clock; ``None`` for never."""
-        return self._stop_deadline if self.phase is Phase.STOPPING else self._deadline
+        match self.phase:
+            case Phase.STOPPING:
+                return self._stop_deadline
+            case Phase.BACKING_OFF:
+                return self._backoff_until
+            case _:
+                return self._deadline
 
     @property
     def wants_span(self) -> bool:
@@ -147,17 +166,18 @@ class Session:
 
     def start(self, now: float) -> list[Command]:
         """Ask for a lease."""
-        self._started_at = now
+        self.times.started_at = now
         if self.plan.total_timeout is not None:
             self._deadline = now + self.plan.total_timeout + DEADLINE_GRACE
-        return self._acquire()
+        return self._acquire(now)
 
-    def broker_changed(self) -> list[Command]:
+    def broker_changed(self, now: float) -> list[Command]:
         """The broker is a new one: ask it for a lease again, or tell it of the lease that the run has."""
-        if self.phase is Phase.WAITING:
-            return self._acquire(is_repeat=True)
+        if self.phase is Phase.WAITING and self._question is not None:
+            max_wait = longest_wait(self.plan, self.times.left(now))
+            return [AskBroker(msgspec.structs.replace(self._question, is_repeat=True, max_wait=max_wait))]
         if self.lease is not None and self.phase in (Phase.RUNNING, Phase.STOPPING):
-            return [AskBroker(Hold(self.plan.span_id, self.attempt, self.lease.epoch))]
+            return self._hold(self.lease)
         return _NOTHING
 
     def granted(self, grant: Grant, now: float) -> list[Command]:
@@ -168,32 +188,29 @@ class Session:
         self.phase = Phase.RUNNING
         self.lease = grant
         self._was_granted = True
+        self._worker_told_end = False
         self._is_revoked = False
-        self.queue_seconds = now - self._started_at
         self._silence.restart()
-        return [
-            TellWorker(
-                Run(
-                    span_id=self.plan.span_id,
-                    attempt=self.attempt,
-                    epoch=grant.epoch,
-                    request=self.plan.request,
-                    sequence_limit=self.credit.sequence_limit,
-                    character_limit=self.credit.character_limit,
-                    api_key=self.plan.api_key,
-                    queued=self.queue_seconds,
-                    base_url=self.plan.base_url,
-                )
-            )
-        ]
+        times = self.times
+        times.granted(grant.waited_for, now)
+        time_left = None if self.attempt == 1 else times.left(now)
+        return [TellWorker(run_of(self.plan, grant, self.credit, times.until_lease, time_left))]
 
-    def refused(self, refusal: Refuse, address: str = "the engine") -> list[Command]:
+    def refused(self, refusal: Refuse, now: float, address: str = "the engine") -> list[Command]:
         """The broker gives no lease. ``address`` is the engine's address, for the error's text."""
         if self.phase is not Phase.WAITING or refusal.attempt != self.attempt:
             return _NOTHING
         if refusal.kind == "stopping" and self._stopped_with_worker is not None:
             return self._end(failure(self.plan, self.events, self._stopped_with_worker))
-        return self._end(refusal_error(self.plan.span_id, refusal, address))
+        error = refusal_error(self.plan.span_id, refusal, address)
+        failures = self._failures
+        if refusal.kind == "no_retry" and failures is not None and failures.last_failure is not None:
+            error = failure(self.plan, self.events, failures.last_failure)
+        elif failures is not None or self.plan.fallback is not None:
+            self._note_failure(error, now)
+        if self.plan.fallback is not None and may_fall_back_after(refusal.kind) and self.times.left(now) != 0.0:
+            return self._fall_back(self.plan.fallback, now)
+        return self._end(error)
 
     def revoked(self, attempt: int) -> list[Command]:
         """The broker has ended the lease, because the worker did not know the run.
@@ -215,7 +232,7 @@ class Session:
         self.events.extend(chunk.events)
         return _NOTHING
 
-    def ended(self, epoch: int, terminal: Terminal) -> list[Command]:
+    def ended(self, epoch: int, terminal: Terminal, now: float) -> list[Command]:
         """The worker's terminal message arrived."""
         if self.phase not in (Phase.RUNNING, Phase.STOPPING) or not self._is_current(epoch, terminal.attempt):
             return _NOTHING
@@ -232,10 +249,11 @@ class Session:
             case Failed(kind="worker_stopping") if not self.events:
                 if terminal.code != NOT_BEGUN:
                     self._stopped_with_worker = terminal
+                    self._note_failure(failure(self.plan, self.events, terminal), now)
                 self._avoid_worker()  # it shuts down
-                return self._try_again()
+                return self._try_again(now)
             case Failed():
-                return self._end(failure(self.plan, self.events, terminal))
+                return self._failed_at_provider(terminal, now)
             case Aborted():
                 return self._end(terminal)
 
@@ -245,7 +263,7 @@ class Session:
         ``mode`` is the plan's ``on_abort`` unless it is given.
         """
         match self.phase:
-            case Phase.NEW | Phase.WAITING:
+            case Phase.NEW | Phase.WAITING | Phase.BACKING_OFF:
                 return self._end(aborted_without_answer(self.plan, self.attempt, 0))
             case Phase.RUNNING:
                 mode = mode or self.plan.on_abort
@@ -264,20 +282,22 @@ class Session:
         message = Credit(self.plan.span_id, self.attempt, credit.sequence_limit, credit.character_limit)
         return [TellWorker(message)]
 
-    def worker_lost(self, reason: str) -> list[Command]:
+    def worker_lost(self, reason: str, now: float) -> list[Command]:
         """The worker of the lease is gone."""
         if self.phase is Phase.STOPPING:
             return self._end(aborted_without_answer(self.plan, self.attempt, len(self.events)))
         if self.phase is not Phase.RUNNING or self.lease is None:
             return _NOTHING
         self.deaths += 1
+        error = WorkerLostError(self.plan.span_id, reason, joined_text(self.events))
+        self._note_failure(error, now)
         if self.events:
-            return self._end(WorkerLostError(self.plan.span_id, reason, joined_text(self.events)))
+            return self._end(error)
         if self.deaths >= MAX_WORKER_DEATHS:
             reason = f"the run was present at {self.deaths} worker deaths and is not tried again ({reason})"
             return self._end(PoisonRunError(self.plan.span_id, reason))
         self._avoid_worker()
-        return self._try_again()
+        return self._try_again(now)
 
     def check_silence(self, now: float) -> list[Command]:
         """Ask the worker after a long silence; if it does not answer, treat it as lost.
@@ -293,24 +313,27 @@ class Session:
                 reason = f"the worker did not say within {QUERY_TIMEOUT:g} s whether it has the run"
                 # The worker may still have the run, and may go on later.
                 abort = TellWorker(Abort(self.plan.span_id, self.attempt, "close"), self.lease)
-                return [abort, *self.worker_lost(reason)]
+                return [abort, *self.worker_lost(reason, now)]
             case None:
                 return _NOTHING
 
-    def run_state(self, epoch: int, state: RunState) -> list[Command]:
+    def run_state(self, epoch: int, state: RunState, now: float) -> list[Command]:
         """The worker answered a query."""
         if self.phase is not Phase.RUNNING or not self._is_current(epoch, state.attempt):
             return _NOTHING
         if not state.is_running:
-            return self.worker_lost("the worker does not have the run")
+            return self.worker_lost("the worker does not have the run", now)
         self._silence.answered()
         if self._is_revoked and self.lease is not None:
             self._is_revoked = False
-            return [AskBroker(Hold(self.plan.span_id, self.attempt, self.lease.epoch))]
+            return self._hold(self.lease)
         return _NOTHING
 
-    def failed(self, error: HeadraceError) -> list[Command]:
+    def failed(self, error: HeadraceError, now: float) -> list[Command]:
         """The connection ends the run with ``error``: there is no engine, or the client was closed."""
+        if self._failures is not None and not self._failures.has(self.attempt):
+            error = _own_copy(error)  # other runs may have it too, with attempts of their own
+            self._note_failure(error, now)
         if self.phase in (Phase.RUNNING, Phase.STOPPING):
             return [self._abort_message("close"), *self._end(error)]
         if (
@@ -330,7 +353,9 @@ class Session:
             case Phase.STOPPING:
                 return self._end(aborted_without_answer(self.plan, self.attempt, len(self.events)))
             case Phase.WAITING | Phase.RUNNING:
-                return self.failed(timed_out(self.plan, self.events))
+                return self.failed(timed_out(self.plan, self.events), now)
+            case Phase.BACKING_OFF:
+                return self._back_again(now)
             case _:
                 return _NOTHING
 
@@ -349,27 +374,79 @@ class Session:
         """Return whether a message comes from the attempt and the worker of the lease."""
         return attempt == self.attempt and self.lease is not None and epoch == self.lease.epoch
 
-    def _acquire(self, *, is_repeat: bool = False) -> list[Command]:
+    def _acquire(self, now: float, *, is_provider_retry: bool = False) -> list[Command]:
         self.phase = Phase.WAITING
-        plan = self.plan
-        avoid = self.avoided_epochs[-MAX_AVOIDED:]
-        provider, model = cut(plan.provider, MAX_NAME), cut(plan.model, MAX_NAME)
-        names = (plan.span_id, self.attempt, provider, model)
-        return [AskBroker(Acquire(*names, plan.priority, avoid, plan.is_traced, is_repeat))]
+        self.times.asked_at = now
+        max_wait = longest_wait(self.plan, self.times.left(now))
+        question = self._question = acquire_of(
+            self.plan, self.attempt, self.avoided_epochs, max_wait, is_provider_retry=is_provider_retry
+        )
+        return [AskBroker(question)]
+
+    def _hold(self, lease: Grant) -> list[Command]:
+        """Tell a new broker of the lease, and of the question to which it was the answer."""
+        return [AskBroker(Hold(self.plan.span_id, self.attempt, lease.epoch, self._question, lease.key))]
+
+    def _failed_at_provider(self, failed: Failed, now: float) -> list[Command]:
+        """The provider has failed. Try again, or ask another model, if nothing has reached the caller so far."""
+        error = failure(self.plan, self.events, failed)
+        failures = self._note_failure(error, now)
+        failures.last_failure = failed
+        step = None if self.events else next_step(self.plan, failed, failures.retries, self.times.left(now))
+        match step:
+            case None:
+                return self._end(error)
+            case RunPlan():
+                return self._fall_back(step, now)
+            case delay:
+                return self._back_off(now + delay, failures)
+
+    def _back_off(self, until: float, failures: FailedAttempts) -> list[Command]:
+        """Give the lease back, and ask for another one later."""
+        release = AskBroker(self._release("client_failed"))
+        failures.retries += 1
+        self.lease = None
+        self.phase = Phase.BACKING_OFF
+        self._backoff_until = until
+        return [release, WakeAt(until)]
+
+    def _back_again(self, now: float) -> list[Command]:
+        """The time between two attempts is over."""
+        last = self._failures.last_failure if self._failures is not None else None
+        if last is not None and self.times.left(now) == 0.0:
+            return self._end(failure(self.plan, self.events, last))
+        return self._next_attempt(now, is_provider_retry=True)
+
+    def _fall_back(self, plan: RunPlan, now: float) -> list[Command]:
+        """Give the run to the next model, at once."""
+        release = AskBroker(self._release("client_failed"))
+        self.plan = plan
+        if self._failures is not None:
+            self._failures.model_changed()
+        return [release, *self._next_attempt(now)]
+
+    def _note_failure(self, error: HeadraceError, now: float) -> FailedAttempts:
+        """Keep what this attempt met, for the error of the run."""
+        if self._failures is None:
+            self._failures = FailedAttempts()
+        self._failures.add(self.plan, self.attempt, error, self.times.of_attempt(now))
+        return self._failures
 
     def _avoid_worker(self) -> None:
         """Have later attempts of this run avoid the worker of its lease."""
         if self.lease is not None:
             self.avoided_epochs.append(self.lease.epoch)
 
-    def _try_again(self) -> list[Command]:
+    def _try_again(self, now: float) -> list[Command]:
         """Ask for a lease for another attempt, from the beginning. No event of the run has arrived."""
-        release = AskBroker(self._release("worker_lost"))
+        return [AskBroker(self._release("worker_lost")), *self._next_attempt(now)]
+
+    def _next_attempt(self, now: float, *, is_provider_retry: bool = False) -> list[Command]:
         self.lease = None
         self.attempt += 1
         self._terminal = None
         self.credit.restart()
-        return [release, *self._acquire()]
+        return self._acquire(now, is_provider_retry=is_provider_retry)
 
     def _release(self, otherwise: ClientOutcome) -> Release:
         """Return the Release of this attempt. ``otherwise`` is how the attempt ended, if its worker did not say so."""
@@ -381,9 +458,17 @@ class Session:
         return TellWorker(Abort(self.plan.span_id, self.attempt, mode))
 
     def _end(self, ending: Ending) -> list[Command]:
-        has_asked = self.phase is not Phase.NEW
+        has_asked = self.phase is not Phase.NEW and self.phase is not Phase.BACKING_OFF
         self.phase = Phase.ENDED
         self.ending = ending
+        if self._failures is not None and isinstance(ending, HeadraceError):
+            self._failures.attach(ending)
         if has_asked:
             return [AskBroker(self._release(client_outcome(ending))), RunEnded()]
         return [RunEnded()]
+
+
+def _own_copy(error: HeadraceError) -> HeadraceError:
+    copied = copy.copy(error)
+    copied.__cause__ = error.__cause__
+    return copied

@@ -20,8 +20,14 @@ class TellWorker(msgspec.Struct, frozen=True, gc=False):
     former: Grant | None = None
 
 
+class WakeAt(msgspec.Struct, frozen=True, gc=False):
+    """Call the session's ``due`` at this time, on the clock of the caller of the session."""
+
+    when: float
+
+
 class RunEnded(msgspec.Struct, frozen=True, gc=False):
     """Tell the caller that the run has ended."""
 
 
-Command = AskBroker | TellWorker | RunEnded
+Command = AskBroker | TellWorker | WakeAt | RunEnded

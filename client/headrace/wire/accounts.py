@@ -20,6 +20,7 @@ def short_hash(text: str) -> str:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_BYTES).hexdigest() if text else ""
 
 
+@lru_cache(maxsize=1024)
 def account_of(api_key: str | None, base_url: str | None) -> str:
     """Return the account of a run: the hashes of its key and of its address, with an @ between them.
 

@@ -14,6 +14,8 @@ MAX_NAME = 1024
 """Characters of a name of a provider, a model, a worker or a place. A sender cuts a longer name."""
 MAX_REASON = 4096
 """Characters of a reason. A sender cuts a longer reason."""
+MAX_WORD = 64
+"""Characters of a word, such as an outcome."""
 MAX_AVOIDED = 256
 """Workers that one run may avoid."""
 MAX_COUNT = 2**63 - 1
@@ -26,7 +28,7 @@ Name = Annotated[str, Meta(max_length=MAX_NAME)]
 Reason = Annotated[str, Meta(max_length=MAX_REASON)]
 Secret = Annotated[str, Meta(max_length=64 * 1024)]
 """A key, or an address that may contain one."""
-Word = Annotated[str, Meta(max_length=64)]
+Word = Annotated[str, Meta(max_length=MAX_WORD)]
 Words = Annotated[list[Word], Meta(max_length=64)]
 
 Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]

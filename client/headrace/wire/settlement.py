@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from headrace.types import Usage
-from headrace.wire.bounds import MAX_COUNT, MAX_SECONDS, MAX_SMALL
+from headrace.wire.bounds import MAX_COUNT, MAX_SECONDS, MAX_SMALL, MAX_WORD, cut
 from headrace.wire.messages import Aborted, Failed, FailureKind, Finished, Release, Terminal, TokenCounts
 
 ClientOutcome = Literal["withdrawn", "aborted", "worker_lost", "client_failed"]
@@ -28,7 +28,8 @@ def release_of(terminal: Terminal) -> Release:
             return Release(span_id, attempt, "aborted", tokens)
         case Failed():
             status_code, retry_after = _status_code(terminal.status_code), _seconds(terminal.retry_after)
-            return Release(span_id, attempt, terminal.kind, tokens, status_code, retry_after)
+            clock = cut(terminal.clock, MAX_WORD)
+            return Release(span_id, attempt, terminal.kind, tokens, status_code, retry_after, terminal.is_final, clock)
 
 
 def _tokens(usage: Usage) -> TokenCounts | None:

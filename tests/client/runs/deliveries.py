@@ -51,7 +51,7 @@ class FakeRun:
         session = self.delivery.session
         length = sum(len(event) for event in session.events if isinstance(event, str))
         usage = Usage(1, 2, 3, source="provider")
-        session.ended(_EPOCH, Finished(SPAN, 1, len(session.events), length, "stop", "stop", usage, [], "gpt-4o"))
+        session.ended(_EPOCH, Finished(SPAN, 1, len(session.events), length, "stop", "stop", usage, [], "gpt-4o"), 0.0)
         to_wake: TasksToWake = {}
         self.delivery.ended(time.monotonic(), to_wake)
         wake_tasks(to_wake)

@@ -95,7 +95,7 @@ def test_a_run_has_no_span_of_its_client_if_its_worker_said_how_it_ended(termina
     session = running("a") if isinstance(terminal, Failed) and terminal.sequence else running()
     if is_aborted:
         session.stop(11.0)
-    session.ended(EPOCH, terminal)
+    session.ended(EPOCH, terminal, 0.0)
 
     assert session.ending is not None
     assert not session.wants_span
@@ -111,16 +111,16 @@ def test_a_run_has_a_span_of_its_client_if_its_worker_did_not_say_how_it_ended()
 
     error = EngineUnavailableError("x", "closed")
     sessions = [
-        ended(("worker_lost", "died")),
-        ended(("failed", error)),
+        ended(("worker_lost", "died", 0.0)),
+        ended(("failed", error, 0.0)),
         ended(("stop", 11.0), ("due", 20.0)),
-        ended(("stop", 11.0), ("worker_lost", "died")),
-        ended(("stop", 11.0), ("ended", EPOCH, failed("worker_stopping"))),
+        ended(("stop", 11.0), ("worker_lost", "died", 0.0)),
+        ended(("stop", 11.0), ("ended", EPOCH, failed("worker_stopping"), 0.0)),
         ended(("chunk", EPOCH, Chunk(SPAN, 1, 9, ["b"]))),
-        ended(("run_state", EPOCH, RunState(SPAN, 1, is_running=False))),
-        ended(("worker_lost", "died"), ("refused", Refuse(SPAN, 2, "stopping", "no")), events=()),
-        ended(("worker_lost", "died"), ("stop", 11.0), events=()),
-        ended(("ended", EPOCH, failed("worker_stopping")), ("failed", error), events=()),
+        ended(("run_state", EPOCH, RunState(SPAN, 1, is_running=False), 0.0)),
+        ended(("worker_lost", "died", 0.0), ("refused", Refuse(SPAN, 2, "stopping", "no"), 0.0), events=()),
+        ended(("worker_lost", "died", 0.0), ("stop", 11.0), events=()),
+        ended(("ended", EPOCH, failed("worker_stopping"), 0.0), ("failed", error, 0.0), events=()),
     ]
 
     assert [session.wants_span for session in sessions] == [True] * len(sessions)
@@ -128,16 +128,16 @@ def test_a_run_has_a_span_of_its_client_if_its_worker_did_not_say_how_it_ended()
 
 def test_a_run_that_never_had_a_lease_or_wants_no_span_has_no_span() -> None:
     refused, aborted, unwanted = waiting(), waiting(), running("a", is_traced=False)
-    refused.refused(Refuse(SPAN, 1, "queue_full", "full"))
+    refused.refused(Refuse(SPAN, 1, "queue_full", "full"), 0.0)
     aborted.stop(11.0)
-    unwanted.worker_lost("died")
+    unwanted.worker_lost("died", 0.0)
 
     assert [session.wants_span for session in (refused, aborted, unwanted)] == [False] * 3
 
 
 def test_the_engine_is_told_whether_a_run_wants_a_span_and_how_long_it_has_waited() -> None:
     session = waiting(is_traced=False)
-    (asked,) = session.broker_changed()
+    (asked,) = session.broker_changed(0.0)
     (told,) = session.granted(Grant(SPAN, 1, "w1", "ipc://w1", EPOCH), 12.5)
 
     assert isinstance(asked.message, Acquire)  # type: ignore[union-attr]
@@ -153,7 +153,7 @@ def test_the_span_has_the_request_and_the_events_that_had_arrived() -> None:
     session = running(
         "one ", ReasoningDelta("hm"), "two", ToolCallDelta(0, "c1", "look", '{"at'), UsageUpdate(USAGE)
     )  # fmt: skip
-    session.worker_lost("worker w1 went away")
+    session.worker_lost("worker w1 went away", 0.0)
     span = fallback_span(session, RunOutcome(), duration=3.0, wall_time=1000.0)
 
     assert (span.span_id, span.rank, span.status) == (SPAN, Rank.CLIENT, "error")
@@ -175,7 +175,7 @@ def test_the_span_has_the_request_and_the_events_that_had_arrived() -> None:
 def test_the_span_has_the_refusal_that_had_arrived_if_there_was_one() -> None:
     refusing, saying = running(RefusalDelta("I can"), RefusalDelta("not")), running("a")
     for session in (refusing, saying):
-        session.worker_lost("died")
+        session.worker_lost("died", 0.0)
 
     spans = [fallback_span(each, RunOutcome(), duration=3.0, wall_time=1000.0) for each in (refusing, saying)]
 
@@ -189,7 +189,7 @@ def test_a_key_of_the_caller_that_a_model_quoted_is_not_in_the_span(access: dict
     said = "is it SK-4F9A0C7712BD?"
     events: list[RunEvent] = [said, ReasoningDelta(said), RefusalDelta(said), ToolCallDelta(0, "c1", "look", said)]
     session = running(*events, **access)
-    session.worker_lost("died")
+    session.worker_lost("died", 0.0)
 
     content = decode_content(fallback_span(session, RunOutcome(), duration=3.0, wall_time=1000.0).content)
 
@@ -199,7 +199,7 @@ def test_a_key_of_the_caller_that_a_model_quoted_is_not_in_the_span(access: dict
 
 def test_the_span_of_a_run_that_ended_with_its_engine_has_the_error_of_its_caller() -> None:
     session = running("a")
-    session.failed(EngineUnavailableError("ipc:///run/x", "it went away"))
+    session.failed(EngineUnavailableError("ipc:///run/x", "it went away"), 0.0)
 
     span = fallback_span(session, RunOutcome(), duration=3.0, wall_time=1000.0)
 
@@ -223,7 +223,7 @@ def test_an_aborted_run_is_not_an_error_in_its_span() -> None:
     by_caller, by_close = running("a"), running("a")
     by_caller.stop(11.0)
     by_caller.due(20.0)
-    by_close.failed(EngineUnavailableError("x", "the client was closed"))
+    by_close.failed(EngineUnavailableError("x", "the client was closed"), 0.0)
 
     for session in (by_caller, by_close):
         span = fallback_span(
@@ -234,7 +234,7 @@ def test_an_aborted_run_is_not_an_error_in_its_span() -> None:
 
 def test_a_lost_run_names_its_error_class() -> None:
     session = running("a")
-    session.failed(WorkerLostError(SPAN, "silent", "a"))
+    session.failed(WorkerLostError(SPAN, "silent", "a"), 0.0)
 
     span = fallback_span(session, RunOutcome(), duration=3.0, wall_time=1000.0)
     assert (span.error_type, span.error) == ("WorkerLostError", "silent")

@@ -73,6 +73,10 @@ def repeat(attempt: int = 1, avoid: list[int] | None = None) -> AskBroker:
     return AskBroker(Acquire(SPAN, attempt, "p", "m", "interactive", avoid or [], is_repeat=True))
 
 
+def hold() -> AskBroker:
+    return AskBroker(Hold(SPAN, 1, EPOCH, Acquire(SPAN, 1, "p", "m")))
+
+
 def release(outcome: AttemptOutcome, attempt: int = 1, tokens: TokenCounts | None = None) -> AskBroker:
     return AskBroker(Release(SPAN, attempt, outcome, tokens))
 
@@ -122,7 +126,7 @@ def test_a_run_asks_for_a_lease_runs_and_gives_the_lease_back() -> None:
     assert session.events == ["Hel", ReasoningDelta("hm"), "lo"]
 
     end = finished(3, 5)
-    assert session.ended(EPOCH, end) == [release("finished", tokens=TOKENS), RunEnded()]
+    assert session.ended(EPOCH, end, 0.0) == [release("finished", tokens=TOKENS), RunEnded()]
     assert session.ending is end
     assert session.phase is Phase.ENDED
 
@@ -131,7 +135,7 @@ def test_a_run_without_a_stream_ends_with_its_terminal_message_alone() -> None:
     session = running(streams=False)
     end = finished(0, 0)
 
-    assert session.ended(EPOCH, end) == [release("finished", tokens=TOKENS), RunEnded()]
+    assert session.ended(EPOCH, end, 0.0) == [release("finished", tokens=TOKENS), RunEnded()]
     assert session.ending is end
 
 
@@ -147,7 +151,7 @@ def test_a_run_without_a_stream_ends_with_its_terminal_message_alone() -> None:
 def test_a_refused_run_ends_with_the_error_of_the_refusal(refusal: Refuse, error: type[Exception]) -> None:
     session = waiting()
 
-    assert RunEnded() in session.refused(refusal)
+    assert RunEnded() in session.refused(refusal, 0.0)
     assert type(session.ending) is error
 
 
@@ -155,7 +159,7 @@ def test_a_failed_run_keeps_the_text_that_arrived() -> None:
     session = running()
     session.chunk(EPOCH, chunk(0, "half"))
 
-    session.ended(EPOCH, Failed(SPAN, 1, 1, "provider_unavailable", "502", status_code=502))
+    session.ended(EPOCH, Failed(SPAN, 1, 1, "provider_unavailable", "502", status_code=502), 0.0)
 
     assert isinstance(session.ending, ProviderUnavailableError)
     assert session.ending.partial_text == "half"
@@ -163,9 +167,9 @@ def test_a_failed_run_keeps_the_text_that_arrived() -> None:
 
 
 def test_a_new_broker_is_asked_by_a_waiting_run_and_told_of_the_lease_of_a_running_run() -> None:
-    assert waiting().broker_changed() == [repeat()]
-    assert running().broker_changed() == [AskBroker(Hold(SPAN, 1, EPOCH))]
-    assert new_session().broker_changed() == []
+    assert waiting().broker_changed(0.0) == [repeat()]
+    assert running().broker_changed(0.0) == [hold()]
+    assert new_session().broker_changed(0.0) == []
 
 
 # Abort.
@@ -194,14 +198,14 @@ def test_a_stopped_run_tells_its_worker_and_has_the_usage_of_the_last_message() 
     assert session.chunk(EPOCH, chunk(1, "late")) == []
     assert session.events == ["half"]
 
-    assert session.ended(EPOCH, Aborted(SPAN, 1, 1, USAGE)) == [release("aborted", tokens=TOKENS), RunEnded()]
+    assert session.ended(EPOCH, Aborted(SPAN, 1, 1, USAGE), 0.0) == [release("aborted", tokens=TOKENS), RunEnded()]
     assert session.ending == Aborted(SPAN, 1, 1, USAGE)
 
 
 def test_a_stop_wins_over_a_terminal_message_that_was_on_its_way() -> None:
     session = aborting()
 
-    session.ended(EPOCH, finished(9, 9))
+    session.ended(EPOCH, finished(9, 9), 0.0)
 
     assert session.ending == Aborted(SPAN, 1, 9, USAGE)
 
@@ -209,7 +213,7 @@ def test_a_stop_wins_over_a_terminal_message_that_was_on_its_way() -> None:
 def test_a_stop_after_the_end_changes_nothing() -> None:
     session = running()
     end = finished(0, 0)
-    session.ended(EPOCH, end)
+    session.ended(EPOCH, end, 0.0)
 
     assert session.stop(0.0) == []
     assert session.ending is end
@@ -237,7 +241,7 @@ def test_a_stopped_run_waits_for_its_worker_only_for_the_grace_of_its_mode(mode:
 def test_a_stopped_run_whose_worker_is_lost_ends_as_aborted() -> None:
     session = aborting()
 
-    assert session.worker_lost("gone") == [release("aborted"), RunEnded()]
+    assert session.worker_lost("gone", 0.0) == [release("aborted"), RunEnded()]
     assert session.ending == Aborted(SPAN, 1, 0, Usage())
 
 
@@ -247,12 +251,12 @@ def test_a_stopped_run_whose_worker_is_lost_ends_as_aborted() -> None:
 def test_a_run_without_any_event_is_retried_on_another_worker() -> None:
     session = running()
 
-    assert session.worker_lost("gone") == [release("worker_lost"), acquire(2, [EPOCH])]
+    assert session.worker_lost("gone", 0.0) == [release("worker_lost"), acquire(2, [EPOCH])]
     assert session.phase is Phase.WAITING
 
     session.granted(grant(2, 8), 0.0)
     session.chunk(8, chunk(0, "text", attempt=2))
-    session.ended(8, finished(1, 4, attempt=2))
+    session.ended(8, finished(1, 4, attempt=2), 0.0)
     assert session.events == ["text"]
     assert isinstance(session.ending, Finished)
     assert session.attempt == 2
@@ -263,9 +267,9 @@ def test_a_run_that_was_stopped_before_its_first_chunk_is_lost_with_its_worker_w
     stopped = Failed(SPAN, 1, 0, "worker_stopping", "its worker was stopped", partial_text="what a whole answer had")
     refused, failed = running(), running()
     for session in (refused, failed):
-        assert session.ended(EPOCH, stopped)[-1] == acquire(2, [EPOCH])
-    refused.refused(Refuse(SPAN, 2, "stopping", "the engine is stopping"))
-    failed.failed(EngineUnavailableError("embedded", "it has ended"))
+        assert session.ended(EPOCH, stopped, 0.0)[-1] == acquire(2, [EPOCH])
+    refused.refused(Refuse(SPAN, 2, "stopping", "the engine is stopping"), 0.0)
+    failed.failed(EngineUnavailableError("embedded", "it has ended"), 0.0)
 
     for session in (refused, failed):
         assert isinstance(session.ending, WorkerLostError)
@@ -274,9 +278,9 @@ def test_a_run_that_was_stopped_before_its_first_chunk_is_lost_with_its_worker_w
 
 def test_a_run_that_no_worker_began_is_refused_where_the_engine_ends() -> None:
     waits, turned_away = waiting(), running()
-    turned_away.ended(EPOCH, Failed(SPAN, 1, 0, "worker_stopping", "the worker is stopping", code="not_begun"))
-    waits.refused(Refuse(SPAN, 1, "stopping", "the engine is stopping"))
-    turned_away.refused(Refuse(SPAN, 2, "stopping", "the engine is stopping"))
+    turned_away.ended(EPOCH, Failed(SPAN, 1, 0, "worker_stopping", "the worker is stopping", code="not_begun"), 0.0)
+    waits.refused(Refuse(SPAN, 1, "stopping", "the engine is stopping"), 0.0)
+    turned_away.refused(Refuse(SPAN, 2, "stopping", "the engine is stopping"), 0.0)
 
     for session in (waits, turned_away):
         assert isinstance(session.ending, EngineUnavailableError)
@@ -286,14 +290,16 @@ def test_a_run_with_events_ends_with_its_worker() -> None:
     session = running()
     session.chunk(EPOCH, chunk(0, "half"))
 
-    assert session.worker_lost("gone") == [release("worker_lost"), RunEnded()]
+    assert session.worker_lost("gone", 0.0) == [release("worker_lost"), RunEnded()]
     assert isinstance(session.ending, WorkerLostError)
     assert session.ending.partial_text == "half"
 
 
 def test_an_error_names_the_argument_as_the_caller_wrote_it() -> None:
     session = running(original_paths={"messages[0].content[0]": "messages[0].tool_calls[0]"})
-    session.ended(EPOCH, Failed(SPAN, 1, 0, "invalid_request", "no such key", argument="messages[0].content[0].colour"))
+    session.ended(
+        EPOCH, Failed(SPAN, 1, 0, "invalid_request", "no such key", argument="messages[0].content[0].colour"), 0.0
+    )
 
     assert isinstance(session.ending, InvalidRequestError)
     assert session.ending.argument == "messages[0].tool_calls[0].colour"
@@ -302,7 +308,7 @@ def test_an_error_names_the_argument_as_the_caller_wrote_it() -> None:
 def test_another_worker_gets_the_same_key_and_the_same_address() -> None:
     session = waiting(api_key="sk-secret", base_url="http://user:secret@host/v1")
     asked = [session.granted(grant(), 0.0)]
-    session.worker_lost("gone")
+    session.worker_lost("gone", 0.0)
     asked.append(session.granted(grant(2, 8), 0.0))
 
     for commands in asked:
@@ -317,7 +323,7 @@ def test_a_run_that_a_stopping_worker_did_not_begin_is_a_retry_that_avoids_this_
     session = running()
     stopping = Failed(SPAN, 1, 0, "worker_stopping", "it stops", code="not_begun")
 
-    commands = session.ended(EPOCH, stopping)
+    commands = session.ended(EPOCH, stopping, 0.0)
 
     assert commands == [release("worker_stopping"), acquire(2, [EPOCH])]
     assert isinstance(question := commands[1], AskBroker)
@@ -329,29 +335,32 @@ def test_the_broker_is_told_how_an_attempt_ended_as_its_worker_said_it() -> None
     session = running()
     limited = Failed(SPAN, 1, 0, "rate_limit", "slow down", USAGE, 429, retry_after=2.0)
 
-    assert session.ended(EPOCH, limited) == [AskBroker(Release(SPAN, 1, "rate_limit", TOKENS, 429, 2.0)), RunEnded()]
+    assert session.ended(EPOCH, limited, 0.0) == [
+        AskBroker(Release(SPAN, 1, "rate_limit", TOKENS, 429, 2.0)),
+        RunEnded(),
+    ]
 
 
 def test_a_release_says_only_how_its_own_attempt_ended() -> None:
     session = running()
-    session.ended(EPOCH, Failed(SPAN, 1, 0, "worker_stopping", "it stops", code="not_begun"))
+    session.ended(EPOCH, Failed(SPAN, 1, 0, "worker_stopping", "it stops", code="not_begun"), 0.0)
     session.granted(grant(2, 8), 0.0)
 
-    assert session.worker_lost("gone")[0] == release("worker_lost", 2)
+    assert session.worker_lost("gone", 0.0)[0] == release("worker_lost", 2)
 
 
 def test_a_run_that_saw_two_workers_die_is_not_tried_again() -> None:
     session = running()
-    session.worker_lost("gone")
+    session.worker_lost("gone", 0.0)
     session.granted(grant(2, 8), 0.0)
 
-    assert session.worker_lost("gone too") == [release("worker_lost", 2), RunEnded()]
+    assert session.worker_lost("gone too", 0.0) == [release("worker_lost", 2), RunEnded()]
     assert isinstance(session.ending, PoisonRunError)
 
 
 def test_a_second_attempt_starts_with_a_whole_window() -> None:
     session = running()
-    session.worker_lost("gone")
+    session.worker_lost("gone", 0.0)
 
     run = Run(SPAN, 2, 8, b"r", WINDOW_EVENTS, WINDOW_CHARACTERS)
     assert session.granted(grant(2, 8), 0.0) == [TellWorker(run)]
@@ -359,16 +368,16 @@ def test_a_second_attempt_starts_with_a_whole_window() -> None:
 
 def test_messages_of_an_earlier_attempt_or_another_worker_change_nothing() -> None:
     session = running()
-    session.worker_lost("gone")
+    session.worker_lost("gone", 0.0)
     assert session.granted(grant(1, EPOCH), 0.0) == []
-    assert session.refused(Refuse(SPAN, 1, "no_workers", "late")) == []
+    assert session.refused(Refuse(SPAN, 1, "no_workers", "late"), 0.0) == []
     session.granted(grant(2, 8), 0.0)
 
     assert session.chunk(EPOCH, chunk(0, "old")) == []
     assert session.chunk(8, chunk(0, "old")) == []
     assert session.chunk(EPOCH, chunk(0, "old", attempt=2)) == []
-    assert session.ended(EPOCH, finished(1, 3)) == []
-    assert session.ended(EPOCH, finished(1, 3, attempt=2)) == []
+    assert session.ended(EPOCH, finished(1, 3), 0.0) == []
+    assert session.ended(EPOCH, finished(1, 3, attempt=2), 0.0) == []
     assert session.events == []
     assert session.ending is None
 
@@ -376,7 +385,7 @@ def test_messages_of_an_earlier_attempt_or_another_worker_change_nothing() -> No
 def test_a_lost_worker_does_not_change_a_run_that_waits() -> None:
     session = waiting()
 
-    assert session.worker_lost("gone") == []
+    assert session.worker_lost("gone", 0.0) == []
     assert session.phase is Phase.WAITING
 
 
@@ -398,7 +407,10 @@ def test_a_terminal_message_with_another_count_than_the_events_is_an_error(seque
     session = running()
     session.chunk(EPOCH, chunk(0, "Hello"))
 
-    assert session.ended(EPOCH, finished(sequence, text_length)) == [release("finished", tokens=TOKENS), RunEnded()]
+    assert session.ended(EPOCH, finished(sequence, text_length), 0.0) == [
+        release("finished", tokens=TOKENS),
+        RunEnded(),
+    ]
     assert isinstance(session.ending, RemoteProtocolError)
 
 
@@ -426,7 +438,7 @@ def test_a_run_ends_at_its_total_timeout_though_its_worker_does_not_say_so() -> 
 
 def test_the_total_timeout_of_a_retried_run_counts_from_the_first_start() -> None:
     session = running(total_timeout=3.0)
-    session.worker_lost("gone")
+    session.worker_lost("gone", 0.0)
 
     assert session.due(3.0 + 5.0) == [release("withdrawn", 2), RunEnded()]
     assert isinstance(session.ending, RunTimeoutError)
@@ -450,7 +462,7 @@ def test_a_worker_that_has_the_run_is_asked_again_later() -> None:
     session = running()
     session.check_silence(0.0)
     session.check_silence(QUERY_AFTER)
-    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=True)) == []
+    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=True), 0.0) == []
 
     assert session.check_silence(2 * QUERY_AFTER - 0.1) == []
     assert session.check_silence(2 * QUERY_AFTER) == [ASK]
@@ -470,10 +482,10 @@ def test_a_run_that_its_worker_does_not_have_ends_as_if_the_worker_was_lost() ->
     session = running()
     session.chunk(EPOCH, chunk(0, "half"))
 
-    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=False)) == [release("worker_lost"), RunEnded()]
+    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=False), 0.0) == [release("worker_lost"), RunEnded()]
     assert isinstance(session.ending, WorkerLostError)
     assert session.ending.partial_text == "half"
-    assert running().run_state(EPOCH, RunState(SPAN, 1, is_running=False)) == [
+    assert running().run_state(EPOCH, RunState(SPAN, 1, is_running=False), 0.0) == [
         release("worker_lost"),
         acquire(2, [EPOCH]),
     ]
@@ -509,15 +521,15 @@ def test_the_broker_is_told_again_of_a_lease_that_it_ended_while_the_worker_has_
     session = running()
 
     assert session.revoked(1) == [ASK]
-    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=True)) == [AskBroker(Hold(SPAN, 1, EPOCH))]
-    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=True)) == []
+    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=True), 0.0) == [hold()]
+    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=True), 0.0) == []
 
 
 def test_a_run_whose_lease_was_ended_is_retried_if_its_worker_does_not_have_it() -> None:
     session = running()
     session.revoked(1)
 
-    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=False)) == [
+    assert session.run_state(EPOCH, RunState(SPAN, 1, is_running=False), 0.0) == [
         release("worker_lost"),
         acquire(2, [EPOCH]),
     ]
@@ -531,11 +543,11 @@ def test_the_end_of_another_lease_changes_nothing() -> None:
 def test_an_answer_about_another_attempt_changes_nothing() -> None:
     session = running()
     for epoch, attempt in ((EPOCH, 2), (EPOCH + 1, 1)):
-        assert session.run_state(epoch, RunState(SPAN, attempt, is_running=False)) == []
+        assert session.run_state(epoch, RunState(SPAN, attempt, is_running=False), 0.0) == []
 
     assert session.phase is Phase.RUNNING
     assert waiting().check_silence(1e9) == []
-    assert waiting().run_state(EPOCH, RunState(SPAN, 1, is_running=False)) == []
+    assert waiting().run_state(EPOCH, RunState(SPAN, 1, is_running=False), 0.0) == []
 
 
 # Credit.
@@ -567,9 +579,9 @@ def test_a_connection_that_fails_ends_each_run_with_its_error() -> None:
         (running(), [abort(), release("client_failed"), RunEnded()]),
         (aborting(), [abort(), release("client_failed"), RunEnded()]),
     ):
-        assert session.failed(error) == commands
+        assert session.failed(error, 0.0) == commands
         assert session.ending is error
-        assert session.failed(EngineUnavailableError("embedded", "again")) == []
+        assert session.failed(EngineUnavailableError("embedded", "again"), 0.0) == []
         assert session.ending is error
 
 
@@ -724,13 +736,13 @@ class SessionMachine(RuleBasedStateMachine):
     def answer_arrives(self) -> None:
         answer = self.answers.pop(0)
         if isinstance(answer, Refuse):
-            self.carry_out(self.session.refused(answer))
+            self.carry_out(self.session.refused(answer, self.now))
             return
         self.carry_out(self.session.granted(answer, self.now))
         if self.session.phase is Phase.RUNNING and self.worker_of_lease() is None:
             # The worker has died since the grant: the connection to it fails.
             self.worker_deaths += 1
-            self.carry_out(self.session.worker_lost("gone"))
+            self.carry_out(self.session.worker_lost("gone", self.now))
 
     # The workers.
 
@@ -770,11 +782,11 @@ class SessionMachine(RuleBasedStateMachine):
                 self.carry_out(self.session.chunk(epoch, message))
             case RunState():
                 was_running = self.session.phase is Phase.RUNNING
-                self.carry_out(self.session.run_state(epoch, message))
+                self.carry_out(self.session.run_state(epoch, message, self.now))
                 self.worker_deaths += was_running and self.session.phase is not Phase.RUNNING
                 assert self.session.phase is Phase.RUNNING or not was_running or "forgotten" in self.happens
             case _:
-                self.carry_out(self.session.ended(epoch, message))
+                self.carry_out(self.session.ended(epoch, message, self.now))
 
     @precondition(lambda self: "forgotten" in self.happens and any(worker.is_running for worker in self.workers))
     @rule()
@@ -792,7 +804,7 @@ class SessionMachine(RuleBasedStateMachine):
         lease = self.session.lease
         if lease is not None and lease.epoch == worker.epoch:
             self.worker_deaths += self.session.phase is Phase.RUNNING
-            self.carry_out(self.session.worker_lost("gone"))
+            self.carry_out(self.session.worker_lost("gone", self.now))
 
     @precondition(lambda self: self.session.phase is Phase.RUNNING and not self.session.events)
     @rule(events=EVENTS)
@@ -868,7 +880,7 @@ class SessionMachine(RuleBasedStateMachine):
     def engine_changes(self) -> None:
         if self.session.phase is Phase.WAITING and self.waiting is None and not self.answers:
             self.asked = [message for message in self.asked if isinstance(message, Release)]
-            self.carry_out(self.session.broker_changed())
+            self.carry_out(self.session.broker_changed(self.now))
 
     # What always holds.
 
@@ -910,7 +922,7 @@ class SessionMachine(RuleBasedStateMachine):
             return
         while self.answers:
             self.answer_arrives()
-        self.carry_out(self.session.failed(EngineUnavailableError("embedded", "the test is over")))
+        self.carry_out(self.session.failed(EngineUnavailableError("embedded", "the test is over"), self.now))
         assert self.session.ending is not None
         self.the_outcome_comes_once_and_never_changes()
         # Every question was released: the broker holds nothing.

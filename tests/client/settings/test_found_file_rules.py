@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from headrace.arguments.checked_request import _provider_of
+from headrace.arguments.checked_request import provider_and_model
 from headrace.cli.config_report import report
 from headrace.errors import ConfigurationError, InvalidRequestError
 from headrace.pricing.prices import PriceTable, run_cost
@@ -277,14 +277,14 @@ def test_a_found_file_does_not_change_where_a_models_name_leads(environ: dict[st
     providers = tuple(load_settings(environ).providers)
     longer = [f"{provider}/{name}/x" for provider in ("openrouter", "gateway") for name in named]
     for model in ("gpt-5", "openai/gpt-5", "claude-x", "gemini-3", "groq/llama", "gateway/small", *longer):
-        with_file = _provider_of(model, None, providers, False)
-        assert with_file == _provider_of(model, None, (*BUILT_IN, "gateway"), False)
+        with_file = provider_and_model(model, None, providers)
+        assert with_file == provider_and_model(model, None, (*BUILT_IN, "gateway"))
     for name in named:
-        assert _provider_of(f"{name}/x", "openrouter", providers, False) == ("openrouter", f"{name}/x")
-        assert _provider_of(f"{name}/x", None, providers, False) == (name, "x"), "it is named"
+        assert provider_and_model(f"{name}/x", "openrouter", providers) == ("openrouter", f"{name}/x")
+        assert provider_and_model(f"{name}/x", None, providers) == (name, "x"), "it is named"
         for model in (name, f"{name}:x", f"{name}-x", f"{name.upper()}/x", f"/{name}/x"):
             with pytest.raises(InvalidRequestError):
-                _provider_of(model, None, providers, False)
+                provider_and_model(model, None, providers)
 
 
 # What decides more than a name and a clock.

@@ -1,0 +1,61 @@
+"""Makes the messages with which an attempt of a run begins: the question for a lease, and the start on a worker. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headrace.runs.reader_credit import ReaderCredit
+from headrace.runs.run_plan import RunPlan
+from headrace.wire.bounds import MAX_AVOIDED, MAX_NAME, MAX_SECONDS, cut
+from headrace.wire.messages import Acquire, Grant, Run
+
+
+def acquire_of(
+    plan: RunPlan,
+    attempt: int,
+    avoided: Sequence[int],
+    max_wait: float | None,
+    *,
+    is_provider_retry: bool = False,
+    is_repeat: bool = False,
+) -> Acquire:
+    """Return the question for a lease. ``max_wait``: seconds that the run may wait for it; None: no limit."""
+    return Acquire(
+        plan.span_id,
+        attempt,
+        cut(plan.provider, MAX_NAME),
+        cut(plan.model, MAX_NAME),
+        plan.priority,
+        list(avoided[-MAX_AVOIDED:]),
+        plan.is_traced,
+        is_repeat,
+        plan.account,
+        plan.user,
+        plan.tags,
+        plan.input_tokens,
+        plan.max_output_tokens,
+        max_wait,
+        is_provider_retry,
+    )
+
+
+def run_of(plan: RunPlan, grant: Grant, credit: ReaderCredit, queued: float, time_left: float | None) -> Run:
+    """Return the message that starts the run on the worker of a lease.
+
+    ``queued``: seconds since the run's start. ``time_left``: seconds that are left of its total timeout; None: all.
+    """
+    return Run(
+        plan.span_id,
+        grant.attempt,
+        grant.epoch,
+        plan.request,
+        credit.sequence_limit,
+        credit.character_limit,
+        plan.api_key,
+        queued,
+        plan.base_url,
+        grant.waited_for,
+        grant.key,
+        grant.reports,
+        time_left if time_left is None else min(time_left, MAX_SECONDS),
+    )
