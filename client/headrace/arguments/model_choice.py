@@ -15,6 +15,7 @@ from headrace.text.model_names import fits, model_family
 ProviderModel = tuple[str, str]
 """A provider's name, and a model's name there."""
 
+MOST_FALLBACKS = 16
 _NOTHING = ModelConfig()
 _MAX_KNOWN = 1024
 
@@ -47,6 +48,8 @@ def default_fallbacks(first: ProviderModel, table: ModelConfig, providers: Seque
 
 def fallback_models(first: ProviderModel, named: Sequence[str], providers: Sequence[str]) -> list[ProviderModel]:
     """Return the fallbacks of a call for a run of the model ``first``. Raises InvalidRequestError, which names the wrong one."""
+    if len(named) > MOST_FALLBACKS:
+        raise InvalidRequestError(f"takes at most {MOST_FALLBACKS} models, not {len(named)}", "fallbacks")
     found = [first]
     for index, name in enumerate(named):
         argument = f"fallbacks[{index}]"

@@ -186,7 +186,7 @@ class RunArguments(TypedDict, total=False):
     refused and broken connections, and HTTP 408, 409, 429 and 5xx; never after the first chunk of a stream.
     """
     fallbacks: Sequence[str] | None
-    """Models that are tried in this order if ``model`` fails for good, before its first chunk.
+    """Models that are tried in this order if ``model`` fails for good, before its first chunk; at most 16.
 
     Default: ``fallbacks`` of ``[models]`` in ``headrace.toml``, else none. Each is named as in ``model``, and gets the
     same arguments; ``provider`` does not count for it, and ``provider_api_key`` only if it is of the same provider.

@@ -34,6 +34,7 @@ def test_fallbacks_are_named_like_models() -> None:
         (["claude-x", "llama"], "fallbacks[1]", "cannot tell the provider"),
         (["nobody/llama"], "fallbacks[0]", "there is no provider"),
         ([""], "fallbacks[0]", "a non-empty str"),
+        ([f"gpt-{number}" for number in range(17)], "fallbacks", "at most 16"),
     ],
 )
 def test_a_fallback_that_cannot_be_used_is_named(named: list[str], argument: str, words: str) -> None:
