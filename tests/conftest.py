@@ -95,12 +95,20 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         # What tests start, gunicorn for one, would write to the user's own.
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("HEADRACE_DATA", str(tmp_path_factory.mktemp("data")))
-        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("configuration")))
+        patch.setenv("XDG_CONFIG_HOME", str(_configuration(tmp_path_factory.mktemp("configuration"))))
         if importlib.util.find_spec("gunicorn.ctl") is not None:
             patch.setenv("GUNICORN_CMD_ARGS", "--no-control-socket")  # it would be in the home directory
         patch.setenv("TMPDIR", str(folder))
         patch.setattr(tempfile, "tempdir", str(folder))
         yield
+
+
+def _configuration(home: Path) -> Path:
+    """Write the user's settings. A failure of a provider is the end of a run: tests of retries ask for them."""
+    file = home / "headrace" / "headrace.toml"
+    file.parent.mkdir()
+    file.write_text("[engine]\nmax_retries = 0\n")
+    return home
 
 
 @contextmanager
