@@ -11,12 +11,18 @@ from headrace_engine.limits.pacing import Pacing
 from headrace_engine.limits.said_limits import Mark, SaidLevel, SaidState
 from headrace_engine.limits.sliding_window import MEAN_WINDOW, SLOTS_PER_SECOND, SlidingWindow, slot_of
 
-_KEPT_FOR_INTERACTIVE = 100
-"""Batch runs leave one of so many parts of the limit to interactive runs."""
+_KEPT_PART = 100
+"""Batch runs leave one of so many parts of the limit to interactive runs, and at least one run's place."""
+_LEAST_SHARED = 20
+"""A smaller limit has no place to keep: batch runs may use all of it."""
 _EMPTY_PART = 0.01
 """A limit with less than this part left is used up."""
 _MEAN_WEIGHT = 0.05
 """Weight of a new run in the mean amount of a run."""
+
+
+def _kept_for_interactive(limit: int) -> int:
+    return max(limit // _KEPT_PART, 1) if limit >= _LEAST_SHARED else 0
 
 
 class MinuteState(msgspec.Struct, frozen=True, gc=False):
@@ -90,23 +96,28 @@ class MinuteLimit:
 
         An amount that is larger than the limit goes alone.
         """
-        wait = self._pacing.wait(amount, now, is_batch=is_batch)
         own = self._window
         if own.slot != int(now * SLOTS_PER_SECOND):
             self._advance(now)
+        wait = 0.0
         most = self.configured
         if most is not None:
             if is_batch:
-                most -= most // _KEPT_FOR_INTERACTIVE
+                most -= _kept_for_interactive(most)
             missing = own.total + min(amount, most) - most
             if missing > 0:
-                wait = max(wait, own.freed_at(missing) - now)
-        return wait if self.said is None else max(wait, self._wait_for_said(self.said, amount, now, is_batch=is_batch))
+                wait = own.freed_at(missing) - now
+        if self.said is not None:
+            wait = max(wait, self._wait_for_said(self.said, amount, now, is_batch=is_batch))
+        pacing = self._pacing
+        if wait > 0.0 and not is_batch:
+            pacing.hold(amount, now + wait, now)
+        return max(wait, pacing.wait(amount, now, is_batch=is_batch))
 
     def _wait_for_said(self, said: SaidLevel, amount: int, now: float, *, is_batch: bool) -> float:
         most = said.limit
         if is_batch:
-            most -= most // _KEPT_FOR_INTERACTIVE
+            most -= _kept_for_interactive(most)
         need = min(amount, most)
         wait = said.wait(need, self.granted, now) if said.is_shared else 0.0
         missing = self._window.total + self._others.total + need - most
@@ -208,6 +219,7 @@ class MinuteLimit:
         one._window.restore(state.used)
         one._others.restore(state.others)
         one._before = one.used
-        one._pacing.take(round(one._pacing.burst - min(state.level, one._pacing.burst)), now)
+        if math.isfinite(state.level):
+            one._pacing.take(round(one._pacing.burst - min(state.level, one._pacing.burst)), now)
         one.said = None if state.said is None else SaidLevel.from_state(state.said, now)
         return one

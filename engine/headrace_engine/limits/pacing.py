@@ -5,6 +5,8 @@ Without it, all of a minute's limit could leave in one moment, and then nothing 
 
 from __future__ import annotations
 
+import math
+
 from headrace_engine.limits.sliding_window import WINDOW
 
 _BURST_PART = 10
@@ -15,35 +17,43 @@ _BATCH_PART = 0.2
 """The part of the burst that batch runs may use. The rest is kept for interactive runs."""
 _OVERFILL = 2.0
 """Returned amounts may fill the bucket to this many bursts: what a run reserved and did not use is not lost."""
+_PEAK = 2.0
+"""After a hold, amounts leave at this multiple of the rate."""
 _TOLERANCE = 1e-6
 """Part of a token that may be missing, because of rounding."""
 
 
 class Pacing:
-    """One token bucket. ``rate``: per second. ``burst``: how much may leave at once after a pause."""
+    """One token bucket. ``rate``: per second. ``burst``: how much may leave at once after a pause.
 
-    __slots__ = ("_at", "_level", "burst", "rate")
+    After runs have waited for something else than the bucket, the burst leaves at twice the rate, not at once.
+    """
+
+    __slots__ = ("_at", "_level", "_peak", "_peak_at", "burst", "rate")
 
     def __init__(self, limit: int, now: float) -> None:
         self._at = now
+        self._level = math.inf
+        # What may leave after a hold. It grows at twice the rate from _peak_at on.
+        self._peak = math.inf
+        self._peak_at = now
         self.rate = 0.0
         self.burst = 0.0
-        self._level = float("inf")
         self.configure(limit, now)
 
     def configure(self, limit: int, now: float) -> None:
         """The limit per minute is another one from now on."""
-        self._level = self.level(now)
-        self._at = now
+        self._move(now)
         self.rate = limit / WINDOW
         self.burst = float(min(limit, max(limit / _BURST_PART, _LEAST_BURST)))
         self._level = min(self._level, self.burst)
 
     def level(self, now: float) -> float:
         """Return how much may leave now. Below zero after a run that was larger than the burst."""
-        if self._level >= self.burst:
-            return self._level
-        return min(self._level + (now - self._at) * self.rate, self.burst)
+        level = self._level
+        if level < self.burst:
+            level = min(level + (now - self._at) * self.rate, self.burst)
+        return min(level, self._peak + max(now - self._peak_at, 0.0) * _PEAK * self.rate)
 
     def wait(self, amount: int, now: float, *, is_batch: bool) -> float:
         """Return the seconds until an amount may leave; 0.0 if it may now. A larger amount than the burst needs a full bucket."""
@@ -51,16 +61,31 @@ class Pacing:
         level = self._level
         if level < burst:
             level = min(level + (now - self._at) * self.rate, burst)
-        need = float(amount)
+        least = need = min(float(amount), burst)
         if is_batch and burst > 1:
             part = burst * _BATCH_PART
-            need = max(burst - part + min(need, part), min(need, burst))
-        elif need > burst:
-            need = burst
-        missing = need - level - _TOLERANCE
-        return missing / self.rate + _TOLERANCE if missing > 0 else 0.0
+            need = max(burst - part + min(need, part), need)
+        wait = (need - level - _TOLERANCE) / self.rate
+        missing = least - self._peak - _TOLERANCE
+        if missing > 0.0:
+            wait = max(wait, missing / (_PEAK * self.rate) + self._peak_at - now)
+        return wait + _TOLERANCE if wait > 0.0 else 0.0
 
     def take(self, amount: int, now: float) -> None:
         """An amount leaves. A negative amount comes back."""
-        self._level = min(self.level(now) - amount, max(_OVERFILL * self.burst, self._level))
+        self._move(now)
+        self._level = min(self._level - amount, max(_OVERFILL * self.burst, self._level))
+        self._peak -= amount
+
+    def hold(self, amount: int, until: float, now: float) -> None:
+        """A run of this amount waits for something else, as far as is known until this time. Only it may leave at once then."""
+        self._move(now)
+        self._peak = min(self._peak, float(max(amount, 1)))
+        self._peak_at = until
+
+    def _move(self, now: float) -> None:
+        if self._level < self.burst:
+            self._level = min(self._level + (now - self._at) * self.rate, self.burst)
         self._at = now
+        self._peak += max(now - self._peak_at, 0.0) * _PEAK * self.rate
+        self._peak_at = now

@@ -214,7 +214,8 @@ class Pool:
         self._change(now)
         run = cast("RunTicket", ticket)
         if report.limits:
-            self.rates.said(report.limits, run.taken, now)
+            is_refused = report.status == signs.TOO_MANY_REQUESTS
+            self.rates.said(report.limits, run.taken, now, is_refused=is_refused)
         if report.status < signs.SERVER_ERROR and not run.is_judged:
             self._judge_well(run, now)
 
@@ -332,7 +333,10 @@ class Pool:
 
     def _cost(self, question: Acquire) -> Cost:
         return self._estimates.cost(
-            question.input_tokens, question.max_output_tokens, whole_output=counts_whole_output(self._api)
+            question.input_tokens,
+            question.max_output_tokens,
+            whole_output=counts_whole_output(self._api),
+            running=self.running,
         )
 
     def _learn(self, run: RunTicket, release: Release, now: float) -> None:

@@ -5,6 +5,7 @@ A run goes only if all limits have room for it; then it takes its share of all o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import get_args
 
@@ -44,6 +45,10 @@ class Reservation:
         if self.number <= since:
             return None
         return Mark(self.number, self.at, self.used[index], self.granted[index])
+
+
+def _left(said: SaidLimit) -> float:
+    return math.inf if said.remaining is None else said.remaining
 
 
 class RateLimits:
@@ -139,12 +144,16 @@ class RateLimits:
     ) -> None:
         """The headers of a response say this. ``reservation``: that of its run; None if it was granted before the pool was known.
 
-        A lower limit counts at once. What cannot be true is ignored, and counted in ``lies``.
+        ``is_refused``: the provider answered that a limit is reached. A lower limit counts at once. Of two limits of the
+        same kind, the one with less left counts. What cannot be true is ignored, and counted in ``lies``.
         """
+        scarcest: dict[str, SaidLimit] = {}
         for said in limits:
             if said.kind not in LIMIT_KINDS or is_lie(said):
                 self.lies += 1
-                continue
+            elif (other := scarcest.get(said.kind)) is None or _left(said) < _left(other):
+                scarcest[said.kind] = said
+        for said in scarcest.values():
             index = LIMIT_KINDS.index(said.kind)
             limit = self._limits[index]
             if limit is None:
@@ -166,12 +175,15 @@ class RateLimits:
         self._active = tuple((index, limit) for index, limit in enumerate(self._limits) if limit is not None)
 
     def expected_wait(self, ahead_requests: int, ahead_tokens: int, cost: Cost, now: float) -> float:
-        """Return the seconds that a run will wait behind these others, as far as is known. 0.0 if no limit is known."""
-        waits = (
-            limit.expected_wait(cost[index] + (ahead_requests if limit.kind == "requests" else ahead_tokens), now)
-            for index, limit in self._active
-        )
-        return max(waits, default=0.0)
+        """Return the seconds that a run will wait behind these others, as far as is known. 0.0 if no limit is known.
+
+        The tokens of the others are taken to be input and output as those of the run itself.
+        """
+        wait = 0.0
+        for index, limit in self._active:
+            ahead = ahead_requests if index == 0 else ahead_tokens * cost[index] // max(cost.tokens, 1)
+            wait = max(wait, limit.expected_wait(cost[index] + ahead, now))
+        return wait
 
     def rate_per_second(self) -> float | None:
         """Return how many runs per second the limits allow in the long run, at the mean cost of a run; None if unknown."""

@@ -32,7 +32,7 @@ _REFUSED_STEP = 0.003
 """The same, if the provider refused a run but nothing else shows that others use the key."""
 _OTHERS_PART = 0.02
 """Others use the key if they have used more than this part of the limit: less may be a mistake of the counting."""
-_SHARED_PART = 0.001
+_SHARED_PART = 0.005
 """Others may use the key as long as more than this part of the limit is kept free because of them."""
 _MOST_KEPT = 0.05
 """Part of the limit that is kept free at most."""
@@ -203,7 +203,7 @@ class SaidLevel:
             if is_used_up and (has_others or is_refused):
                 step = _KEPT_STEP if has_others else _REFUSED_STEP
                 self._kept = min(self._kept + step * self.limit, _MOST_KEPT * self.limit)
-        self.is_shared = has_others or self._kept > self.limit * _SHARED_PART
+        self.is_shared = has_others or self._is_fixed or self._kept > self.limit * _SHARED_PART
 
     def left(self, granted: int, now: float) -> float:
         """Return how much is left by the headers alone. ``granted``: all that was granted until now."""

@@ -6,6 +6,7 @@ count the tokens of the answer as they are made. Anthropic does not count input 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ _REFRESH = 8
 """The percentile is computed again after this many new answers; after each one while there are few."""
 _MEMORY = 0.98
 """How much of its weight a past input keeps with each newer one."""
+_SAFETY = 3.0
+"""How far above the mean the outputs of many runs together may be, as a multiple of what is usual."""
 _RATIOS = (0.1, 10.0)
 """The least and the most that an estimate of input tokens is corrected by."""
 
@@ -61,11 +64,12 @@ class _State(msgspec.Struct, frozen=True):
 class TokenEstimates:
     """Learns from the runs of one pool."""
 
-    __slots__ = ("_estimated", "_likely", "_new", "_outputs", "_real")
+    __slots__ = ("_estimated", "_likely", "_mean", "_new", "_outputs", "_real")
 
     def __init__(self) -> None:
         self._outputs: deque[int] = deque(maxlen=_REMEMBERED)
         self._likely = DEFAULT_OUTPUT
+        self._mean = float(DEFAULT_OUTPUT)
         self._new = 0
         self._real = 0.0
         self._estimated = 0.0
@@ -82,12 +86,15 @@ class TokenEstimates:
             return 1.0
         return min(max(self._real / self._estimated, _RATIOS[0]), _RATIOS[1])
 
-    def cost(self, input_tokens: int, max_output_tokens: int, *, whole_output: bool) -> Cost:
+    def cost(self, input_tokens: int, max_output_tokens: int, *, whole_output: bool, running: int = 0) -> Cost:
         """Return what a run reserves. ``input_tokens``: an estimate. ``max_output_tokens``: 0 for none.
 
-        ``whole_output``: see :func:`counts_whole_output`.
+        ``whole_output``: see :func:`counts_whole_output`. ``running``: other runs of the pool. The more there are, the
+        nearer their outputs together are to the mean, so the less must be reserved for each.
         """
         output = self._likely
+        if running > _SAFETY**2:
+            output = round(min(self._mean + (output - self._mean) * _SAFETY / math.sqrt(running), output))
         if max_output_tokens and (whole_output or max_output_tokens < output):
             output = max_output_tokens
         return cost_of(round(input_tokens * self.input_ratio), output)
@@ -101,6 +108,7 @@ class TokenEstimates:
         self._new += 1
         if self._new >= min(_REFRESH, len(self._outputs) // _REFRESH + 1):
             self._new = 0
+            self._mean = sum(self._outputs) / len(self._outputs)
             self._likely = sorted(self._outputs)[int(len(self._outputs) * _PERCENTILE)]
 
     def to_state(self) -> dict[str, object]:

@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Callable
 from itertools import count
 from random import Random
-from typing import Literal, Protocol
+from typing import Protocol
 
-from headrace.wire.messages import SaidLimit
+from headrace.wire.messages import LimitKind, SaidLimit
 from headrace_engine.limits.gate import Priority
 from headrace_engine.limits.rate_limits import RateLimits, Reservation
 from headrace_engine.limits.token_estimates import TokenEstimates
@@ -86,7 +86,7 @@ class Traffic:
     def __init__(
         self,
         limits: RateLimits,
-        providers: dict[Literal["requests", "tokens"], Provider],
+        providers: dict[LimitKind, Provider],
         *,
         seed: int = 1,
         start: float = 1000.0,
@@ -105,7 +105,7 @@ class Traffic:
         self.waits: list[float] = []
         self._providers = providers
         self._random = Random(seed)
-        self._free = concurrency
+        self._free = self._concurrency = concurrency
         self._first_chunk = first_chunk
         self._duration = duration
         self._tokens = tokens
@@ -151,7 +151,7 @@ class Traffic:
 
     def _grant(self) -> None:
         while self._lone or self._free > 0:
-            cost = self.estimates.cost(100, 0, whole_output=False)
+            cost = self.estimates.cost(100, 0, whole_output=False, running=self._concurrency - self._free)
             until = self.limits.wait(cost, "interactive" if self._lone else self._priority, self.now)
             if until is not None:
                 assert until > self.now
