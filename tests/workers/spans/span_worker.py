@@ -11,6 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
+
 from headrace.files.engine_directory import collector_endpoint
 from headrace.spans.span import Span, decode_span
 from headrace.spans.spool_format import read_records
@@ -125,10 +127,12 @@ class SpanWorker:
         """Send messages in one frame."""
         self.dealer.send(encode_frame(1, messages))
 
-    def run(self, *, queued: float = 0.0, is_aborted: bool = False, **fields: Any) -> str:
+    def run(
+        self, *, queued: float = 0.0, is_aborted: bool = False, told: dict[str, Any] | None = None, **fields: Any
+    ) -> str:
         """Start a run, and abort it at once if it ``is_aborted``; return its id.
 
-        ``simulate`` is the provider's script.
+        ``simulate`` is the provider's script. ``told``: further fields of the message that starts the run.
         """
         self._count += 1
         span_id = f"sp_{self._count:016x}"
@@ -142,6 +146,7 @@ class SpanWorker:
         }
         request = encode_request(RunRequest(**{**values, **fields}))
         run = Run(span_id, 1, EPOCH, request, WINDOW_EVENTS, WINDOW_CHARACTERS, "sk-of-the-caller", queued)
+        run = msgspec.structs.replace(run, **(told or {}))
         self.tell(run, *([Abort(span_id, 1)] if is_aborted else []))
         return span_id
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.spans.span import CLIENT_LOST, LOST, Rank, decode_content
+from headrace.spans.span import BEATEN, CLIENT_LOST, LOST, Rank, decode_content
 from headrace.testing import SimulatedProvider
 from headrace.wire.messages import Abort, Aborted, Failed, Finished
 from tests.waiting import busyness, wait_until
@@ -36,6 +36,22 @@ def test_a_span_is_in_the_spool_when_the_client_hears_of_the_end(worker: SpanWor
         span = worker.spooled[-1]
         assert (span.span_id, span.rank, span.status, span.queue_seconds) == (span_id, Rank.WORKER, "ok", 0.5)
         assert decode_content(span.content).text == worker.texts[span_id] == "Hello there"
+
+
+def test_the_span_of_a_hedge_and_of_the_attempt_that_it_beat_are_of_one_run(worker: SpanWorker) -> None:
+    first = worker.run(simulate={"silent": True})
+    hedge = worker.run(told={"attempt": 2, "span_of": first, "waited_for": "limit"}, simulate={"text": "quick"})
+    assert isinstance(worker.terminal(hedge), Finished)
+    worker.tell(Abort(first, 1, is_beaten=True))
+    assert isinstance(worker.terminal(first), Aborted)
+
+    answered, beaten = worker.spooled[-2:]
+    assert (answered.span_id, answered.rank, answered.queue_reason) == (first, Rank.WORKER, "limit")
+    assert (beaten.span_id, beaten.rank) == (first, Rank.STUB)
+    assert [(one.number, one.is_hedge, one.outcome) for span in (answered, beaten) for one in span.attempts] == [
+        (2, True, "ok"),
+        (1, False, BEATEN),
+    ]
 
 
 def test_a_stub_is_in_the_spool_when_the_provider_sees_the_request(
