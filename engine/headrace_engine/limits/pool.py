@@ -216,6 +216,9 @@ class Pool:
         if report.limits:
             is_refused = report.status == signs.TOO_MANY_REQUESTS
             self.rates.said(report.limits, run.taken, now, is_refused=is_refused)
+            # A limit for a day, which no minute is held against, is used up: as if the provider had said Retry-After.
+            if (reset := signs.used_up_for(report)) is not None:
+                self._blocking.refused(reset, run.went_at, self._known_rate(), now)
         if report.status < signs.SERVER_ERROR and not run.is_judged:
             self._judge_well(run, now)
 

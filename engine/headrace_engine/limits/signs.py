@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace.wire.messages import Release
+from headrace.wire.messages import Release, ResponseReport
 
 TOO_MANY_REQUESTS = 429
 OVERLOADED = frozenset({498, 529})
@@ -70,6 +70,12 @@ def is_used_up(release: Release) -> bool:
     return status == PAYMENT_REQUIRED or (
         release.is_final and (status == TOO_MANY_REQUESTS or release.outcome == "rate_limit")
     )
+
+
+def used_up_for(report: ResponseReport) -> float | None:
+    """Return the seconds until a request may pass again, if the headers say of a limit only that nothing is left."""
+    resets = [said.reset for said in report.limits if said.limit is None and said.remaining == 0 and said.reset]
+    return max(resets, default=None)
 
 
 def _is_first_timeout(release: Release) -> bool:

@@ -101,6 +101,22 @@ def test_headers_of_a_first_response_make_a_pool() -> None:
     assert wait.word == "limit"
 
 
+def test_a_limit_for_a_day_of_which_nothing_is_left_blocks_its_pool() -> None:
+    gates = gates_of()
+    question = asked()
+    report = ResponseReport(question.span_id, 1, 200, [SaidLimit("requests", None, 0, 30.0)])
+    assert gates.learns_from(question, report, 10.0)
+    ticket = gates.adopt(question, "", 10.0)
+    assert ticket is not None
+    ticket.gate.answered(ticket, report, 10.0)
+
+    wait = ticket.gate.wait("interactive", asked(), 39.0)
+    assert wait is not None
+    assert wait.word == "blocked"
+    assert wait.until is not None
+    assert 40.0 <= wait.until <= 42.0
+
+
 def test_the_limits_of_provider_and_model_must_both_have_room() -> None:
     limits = {
         "openai": LimitConfig(max_concurrency=3),
