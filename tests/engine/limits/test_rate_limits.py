@@ -162,13 +162,17 @@ def test_headers_cannot_raise_the_limit_of_the_settings_but_lower_it() -> None:
     assert limits.rate_per_second() == pytest.approx(50 / 60)
 
 
-def test_headers_are_forgotten_after_ten_minutes_without_any() -> None:
+def test_headers_are_forgotten_after_ten_minutes_of_runs_without_any() -> None:
     limits = RateLimits()
     limits.said([SaidLimit("requests", 10, 0, 30.0)], None, START)
+    limits.forget_old(START + 2000)
+    assert limits.is_known  # no run has asked
 
-    limits.forget_old(START + 599)
+    limits.take(ONE, START + 2000)
+    limits.forget_old(START + 2599)
     assert limits.is_known
-    limits.forget_old(START + 601)
+    limits.take(ONE, START + 2601)
+    limits.forget_old(START + 2601)
     assert not limits.is_known
 
 
