@@ -24,7 +24,7 @@ from headrace.process.descriptors import broker_shares, raise_limit
 from headrace.process.epoch import new_epoch
 from headrace.process.history import open_history
 from headrace.process.lifecycle import is_orphan, is_sibling, open_process, processor_seconds
-from headrace.settings.settings import EngineConfig
+from headrace.settings.settings import EngineConfig, Settings
 from headrace.spans.collector_link import CollectorLink
 from headrace.spans.outbox import SpanOutbox
 from headrace.spans.span import CLIENT_LOST, LOST, decode_span, encode_span, with_allowed_rank
@@ -160,7 +160,8 @@ class Broker:
         self._outboxes: dict[bytes, list[msgspec.Struct]] = {}
         self._reports = EngineReports()
         self._restarts = RestartQuestions()
-        self._settings_reload = SettingsReload(lambda settings: gates.configure(settings, time.monotonic()))
+        self._gates = gates
+        self._settings_reload = SettingsReload(self._configure)
         self._collector = CollectorLink(
             self._reactor,
             partial(Dealer, context, expects=is_sibling),
@@ -336,6 +337,12 @@ class Broker:
             if not message.problem:
                 self._send_all(self._limits.reloaded(time.monotonic()))
             self._answer_restart(message)
+
+    def _configure(self, settings: Settings) -> None:
+        """Take settings that were read again."""
+        self._gates.configure(settings, time.monotonic())
+        if self._spending is not None:
+            self._spending.configure(settings)
 
     def _ask_supervisors(self, question: Restart | None) -> None:
         """Ask the supervisor a question. If it has not connected yet, it is asked when it has."""

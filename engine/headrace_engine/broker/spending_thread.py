@@ -92,6 +92,10 @@ class SpendingThread:
         self._thread = threading.Thread(target=self._run, name="headrace-spending", daemon=True)
         self._thread.start()
 
+    def configure(self, settings: Settings) -> None:
+        """Take the spending tables and the prices of settings that were read again."""
+        self.limits.configure(settings.spending, PriceTable(settings.prices))
+
     def turn_ended(self) -> None:
         """Give the store what has been spent since the last turn."""
         if (amounts := self.limits.unsaved()) is not None:

@@ -103,13 +103,6 @@ class SpendingLimits:
         unix_time: Callable[[float], float],
         unpriced: Callable[[str, str], None],
     ) -> None:
-        self._limits = [
-            _Limit(
-                label, config, round(config.max_cost * BILLIONTHS), short_hash(config.user_id), short_hash(config.tag)
-            )
-            for label, config in tables.items()
-        ]
-        self._prices = prices
         self._unix_time = unix_time
         self._unpriced = unpriced
         self._without_price: set[tuple[str, str]] = set()
@@ -121,6 +114,18 @@ class SpendingLimits:
         # What the store has been given and has not confirmed, and what it has not been given.
         self._handed: dict[tuple[Day, str, str], int] = {}
         self._new: dict[tuple[Day, str, str], int] = {}
+        self.configure(tables, prices)
+
+    def configure(self, tables: Mapping[str, SpendingConfig], prices: PriceTable) -> None:
+        """Take other tables and prices. What was spent stays counted by the names of the tables."""
+        self._limits = [
+            _Limit(
+                label, config, round(config.max_cost * BILLIONTHS), short_hash(config.user_id), short_hash(config.tag)
+            )
+            for label, config in tables.items()
+        ]
+        self._prices = prices
+        self._without_price.clear()
 
     # What the gates ask.
 

@@ -190,6 +190,18 @@ def test_estimates_learn_from_what_runs_have_used() -> None:
     assert after.amount == (2000 + 2 * 100) * 1000
 
 
+def test_settings_that_are_read_again_count_at_once_and_what_was_spent_stays() -> None:
+    limits = spending(daily={"max_cost": 1.0})
+    spend(limits, 1.0)
+    assert limits.refusal(ask(), 0.0) is not None
+    limits.configure({"daily": SpendingConfig(max_cost=2.0)}, PRICES)
+
+    assert limits.refusal(ask(), 0.0) is None
+    assert spent(limits) == {"daily": 1.0}
+    limits.configure({}, PRICES)
+    assert limits.granted(ask(), 0.0) is None
+
+
 # The store.
 
 
