@@ -37,6 +37,7 @@ def fallback_span(session: Session, outcome: RunOutcome, *, duration: float, wal
         ended_at=wall_time,
         duration_seconds=duration,
         queue_seconds=session.times.queue_seconds,
+        queue_reason=session.times.queue_reason,
         usage=_usage(received.usage, ending),
         attempts=_attempts(session, began, wall_time, reason),
     )

@@ -172,6 +172,14 @@ def test_the_span_has_the_request_and_the_events_that_had_arrived() -> None:
     assert (attempt.started_at, attempt.ended_at) == (997.5, 1000.0)
 
 
+def test_the_span_says_what_the_run_waited_for() -> None:
+    session = waiting()
+    session.granted(Grant(SPAN, 1, "w1", "ipc://w1", EPOCH, waited_for="limit"), 10.5)
+    session.worker_lost("worker w1 went away", 10.6)
+
+    assert fallback_span(session, RunOutcome(), duration=3.0, wall_time=1000.0).queue_reason == "limit"
+
+
 def test_the_span_has_the_refusal_that_had_arrived_if_there_was_one() -> None:
     refusing, saying = running(RefusalDelta("I can"), RefusalDelta("not")), running("a")
     for session in (refusing, saying):
