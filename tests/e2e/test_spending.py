@@ -22,12 +22,12 @@ _DAY = 86_400.0
 
 @pytest.fixture
 def settings_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Settings in which the first run of 400 dollars may go, and no second one."""
+    """Settings in which a user's first run of 400 dollars may go, and no second one."""
     monkeypatch.setenv("HEADRACE_DATA", str(tmp_path / "data"))
     path = tmp_path / "headrace.toml"
     path.write_text(
         f'[prices."{MODEL}"]\ninput = 0\noutput = 1_000_000\n'  # a dollar for each token of the answer
-        "[spending.daily]\nmax_cost = 700\n"
+        "[spending.each]\nmax_cost = 700\nuser_id = '*'\n"
     )
     return path
 
@@ -45,16 +45,17 @@ def test_a_run_that_may_cost_too_much_is_refused_before_anything_is_sent_also_by
         Client(engine, connect_timeout=PATIENCE) as client,
     ):
         provider.enqueue(Script(usage={"prompt_tokens": 9, "completion_tokens": 400, "total_tokens": 409}))
-        client.run_local(model=MODEL, messages=HELLO)
+        client.run_local(model=MODEL, messages=HELLO, user_id="ann")
         wait_until(lambda: spent(engine) > 0, PATIENCE, "the cost of the run")
         with pytest.raises(BudgetExceededError) as caught:
-            client.run_local(model=MODEL, messages=HELLO)
+            client.run_local(model=MODEL, messages=HELLO, user_id="ann")
         kill(engine, "headrace_engine broker")
         with pytest.raises(BudgetExceededError):
-            client.run_local(model=MODEL, messages=HELLO)
-
+            client.run_local(model=MODEL, messages=HELLO, user_id="ann")
         assert spent(engine) == 400.0
         assert len(provider.requests()) == 1
-        assert "[spending.daily] allows $700.00 a day (UTC): $400.00 is spent" in str(caught.value)
+        client.run_local(model=MODEL, messages=HELLO, user_id="bob")
+
+        assert "[spending.each] allows $700.00 a day (UTC) for each user: $400.00 is spent" in str(caught.value)
         assert caught.value.retry_after is not None
         assert 0 < caught.value.retry_after <= _DAY

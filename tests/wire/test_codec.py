@@ -442,16 +442,19 @@ def test_a_release_of_an_older_minor_version_says_nothing_of_how_the_attempt_end
 @pytest.mark.parametrize(
     ("message", "encoded"),
     [
-        (Acquire("s", 2, "p", "m", "batch", [7]), [10, "s", 2, "p", "m", "batch", [7], True, False]),
-        (Release("s", 1), [13, "s", 1, "", None, None, None]),
+        (
+            Acquire("s", 2, "p", "m", "batch", [7]),
+            [10, "s", 2, "p", "m", "batch", [7], True, False, "", "", [], 0, 0, None, False, False],
+        ),
+        (Release("s", 1), [13, "s", 1, "", None, None, None, False, ""]),
         (
             Release("s", 1, "rate_limit", TokenCounts(3, 2, 1, "provider"), 429, 1.5),
-            [13, "s", 1, "rate_limit", [3, 2, 1, "provider", 0], 429, 1.5],
+            [13, "s", 1, "rate_limit", [3, 2, 1, "provider", 0], 429, 1.5, False, ""],
         ),
         (Heartbeat(), [20, -1, False]),
         (Credit("s", 1, 64, 65536), [31, "s", 1, 64, 65536]),
         (Chunk("s", 1, 0, ["Hel"]), [40, "s", 1, 0, ["Hel"]]),
-        (Run("s", 1, 7, b"r", 64, 9, "k"), [30, "s", 1, 7, b"r", 64, 9, "k", 0.0, None]),
+        (Run("s", 1, 7, b"r", 64, 9, "k"), [30, "s", 1, 7, b"r", 64, 9, "k", 0.0, None, "", "", False, None, ""]),
     ],
     ids=lambda value: type(value).__name__,
 )
