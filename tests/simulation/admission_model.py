@@ -20,6 +20,7 @@ class _HeldLease(msgspec.Struct, frozen=True):
     client: bytes
     attempt: int
     epoch: int
+    is_told: bool = False
 
 
 class CheckedAdmission(Admission):
@@ -28,6 +29,8 @@ class CheckedAdmission(Admission):
     def __init__(self, max_runs_per_worker: int, max_waiting_runs: int, gates: Gates | None = None) -> None:
         super().__init__(max_runs_per_worker, max_waiting_runs, gates)
         self.held_leases: dict[str, _HeldLease] = {}
+        self.max_concurrency: int | None = None
+        """How many runs the settings allow at once."""
         self._limit = max_runs_per_worker
         self._questions: dict[str, tuple[bytes, Acquire]] = {}
         self.joined: set[int] = set()
@@ -76,7 +79,7 @@ class CheckedAdmission(Admission):
     def held(self, client: bytes, hold: Hold, now: float) -> list[Send]:
         lease = self.held_leases.get(hold.span_id)
         if lease is None or (lease.client == client and lease.attempt <= hold.attempt):
-            self.held_leases[hold.span_id] = _HeldLease(client, hold.attempt, hold.epoch)
+            self.held_leases[hold.span_id] = _HeldLease(client, hold.attempt, hold.epoch, is_told=True)
         return self._check(super().held(client, hold, now))
 
     def released(self, client: bytes, release: Release, now: float) -> list[Send]:
@@ -140,7 +143,7 @@ class CheckedAdmission(Admission):
 
     def _granted_again(self, client: bytes, grant: Grant) -> None:
         lease = self.held_leases.get(grant.span_id)
-        if lease != _HeldLease(client, grant.attempt, grant.epoch):
+        if lease is None or (lease.client, lease.attempt, lease.epoch) != (client, grant.attempt, grant.epoch):
             raise SimulationViolation(f"{grant.span_id}: a lease is granted again that its client does not have")
 
     def _revoked(self, client: bytes, revocation: Revoke) -> None:
@@ -165,6 +168,11 @@ class CheckedAdmission(Admission):
             raise SimulationViolation(f"{span_id}: a lease on a worker that was lost with this run")
         if sum(lease.epoch == epoch for lease in self.held_leases.values()) >= self._limit:
             raise SimulationViolation(f"{span_id}: a lease on a worker that has its {self._limit} runs")
+        granted = sum(not lease.is_told for lease in self.held_leases.values())
+        if self.max_concurrency is not None and granted >= self.max_concurrency:
+            raise SimulationViolation(
+                f"{span_id}: a lease beyond the {self.max_concurrency} runs at once of the settings"
+            )
         self.held_leases[span_id] = _HeldLease(client, grant.attempt, epoch)
 
     def _forget_all(self, is_gone: Any) -> None:

@@ -21,6 +21,7 @@ from headrace.types import Usage
 from headrace.wire.messages import Aborted, AbortMode, Chunk, Terminal
 from headrace_engine.broker.admission import Admission, Send
 from headrace_engine.broker.newest_connections import NewestConnections, ProcessKey
+from headrace_engine.broker.tickets import Tickets
 from headrace_engine.broker.waiting_run import WaitingRun
 from headrace_engine.liveness import Liveness
 from headrace_engine.supervisor.restart_policy import RestartPolicy, StartAt
@@ -127,6 +128,14 @@ def _choose_any(self: Admission, waiting: WaitingRun) -> Any:
     return _admission_choose(self, msgspec.structs.replace(waiting, question=question))
 
 
+def _whatever_the_gate_says(self: Admission, gate: Any, waiting: WaitingRun) -> Any:
+    return self._choose(waiting)
+
+
+def _kept_share(self: Tickets, lease: Any, release: Any, now: float) -> None:
+    return
+
+
 def _not_suspected(self: Admission, epoch: int, is_suspect: bool) -> list[Send]:
     return []
 
@@ -192,6 +201,8 @@ GUARDS: dict[str, Replacement] = {
     "client-left": (Admission, "client_left", _client_left),
     "newer-connection": (NewestConnections, "joined", _all_of_them),
     "avoid": (Admission, "_choose", _choose_any),
+    "gate": (Admission, "_choose_at", _whatever_the_gate_says),
+    "ticket": (Tickets, "give_back", _kept_share),
     "suspect": (Admission, "worker_suspected", _not_suspected),
     "hung": (Liveness, "hung", _never_hung),
     "frozen": (Liveness, "_excuse", _no_excuse),

@@ -108,11 +108,14 @@ class Plan(msgspec.Struct):
     is_embedded: bool
     orders: list[Order]
     faults: list[Fault]
+    max_concurrency: int | None = None
+    """How many runs the settings allow at once at the provider; None: any number."""
 
     def lines(self) -> list[str]:
         head = (
             f"{self.workers} workers of {self.max_runs} runs, {self.clients} clients, queue of {self.max_waiting}, "
             f"latency {self.latency * 1000:g} ms{', embedded' if self.is_embedded else ''}"
+            f"{f', {self.max_concurrency} runs at once' if self.max_concurrency else ''}"
         )
         orders = sorted(self.orders, key=lambda order: order.at)
         return [head, "runs:", *(f"  {order}" for order in orders), "faults:", *(f"  {fault}" for fault in self.faults)]
@@ -141,6 +144,7 @@ def draw_plan(seed: int) -> Plan:
         is_embedded=clients == 1 and rng.random() < 0.3,
         orders=orders,
         faults=sorted(faults, key=lambda fault: fault.at),
+        max_concurrency=random.Random(f"limits {seed}").choice((None, None, None, 1, 2, 3)),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 from headrace.connections.client_process import ClientProcess
 from headrace.connections.connection import Connection
 from headrace.errors import EngineUnavailableError, HeadraceError
+from headrace.settings.limit_settings import LimitConfig
 from headrace.settings.settings import EngineConfig, ProviderConfig, Settings, SpansConfig
 from headrace.wire.messages import Silent
 from headrace_engine.broker.broker import Broker
@@ -161,6 +162,7 @@ class SimEngine:
         self.on_worker_end: Callable[[Host, int], None]
         """Called when a worker's process ends, before its connections do."""
         self._stage = stage
+        self._plan = plan
         self._settings = _settings(plan)
         stage.start = self._start
 
@@ -214,6 +216,7 @@ class SimEngine:
     def _boot_broker(self, host: Host) -> None:
         gates = PoolGates(self._settings, self._stage.world.random.uniform)
         broker = Broker(DIRECTORY, self._settings.engine, self.supervisor.pid, gates=gates)
+        admission_of(broker).max_concurrency = self._plan.max_concurrency
         self.shells[host.pid] = broker
         broker.run()
 
@@ -240,4 +243,5 @@ def _settings(plan: Plan) -> Settings:
         stalled_reader_timeout=STALLED_READER_TIMEOUT,
     )
     provider = ProviderConfig(api="openai-chat", base_url="http://simulated")
-    return Settings(providers={"simulated": provider}, engine=config, spans=_NO_SPANS)
+    limits = {"simulated": LimitConfig(max_concurrency=plan.max_concurrency)} if plan.max_concurrency else {}
+    return Settings(providers={"simulated": provider}, engine=config, spans=_NO_SPANS, limits=limits)
