@@ -24,6 +24,7 @@ from typing import Any, cast
 from headrace.process.clock import monotonic
 from headrace.process.epoch import new_epoch
 from headrace.process.lifecycle import ProcessOrigin
+from headrace.settings.settings import Settings
 from headrace.transport.reactor import Reactor
 from tests.simulation.io_threads import InjectedError, InjectedExit, SimGuarded, SimIoThread, SimThread, SimWatchdog
 from tests.simulation.loops import SimLoop, SimReactor, SimWatch, new_descriptor, signal_end
@@ -44,6 +45,8 @@ class Stage:
         self.provider = ScriptedProvider(world)
         self.start: Callable[[list[str]], Host]
         """Starts the process of a command line."""
+        self.settings: Settings
+        """What the engine's settings files say."""
         self.files: dict[Path, tuple[float, bytes]] = {}
         """The state of the limits by the engine's directory, and when it was written."""
         self.opened: dict[int, Host] = {}
@@ -169,6 +172,7 @@ def _edges() -> dict[str, Any]:
         f"{engine}.broker.broker.signal": signals,
         f"{engine}.broker.broker.Reactor": _reactor,
         f"{engine}.broker.broker.StateFile": _StateFile,
+        f"{engine}.broker.settings_reload.load_settings": lambda _environ: _stage.settings,
         f"{engine}.broker.broker.new_context": _Context,
         f"{engine}.broker.broker.is_orphan": _is_orphan,
         f"{engine}.broker.broker.open_process": _open_process,

@@ -128,8 +128,8 @@ def _choose_any(self: Admission, waiting: WaitingRun) -> Any:
     return _admission_choose(self, msgspec.structs.replace(waiting, question=question))
 
 
-def _whatever_the_gate_says(self: Admission, gate: Any, waiting: WaitingRun) -> Any:
-    return self._choose(waiting)
+def _whatever_the_gate_says(self: Admission, *gate_and_run: Any) -> Any:
+    return self._choose(gate_and_run[-1])
 
 
 def _kept_share(self: Tickets, lease: Any, release: Any, now: float) -> None:

@@ -163,7 +163,8 @@ class SimEngine:
         """Called when a worker's process ends, before its connections do."""
         self._stage = stage
         self._plan = plan
-        self._settings = _settings(plan)
+        self._settings = stage.settings = _settings(plan)
+        stage.provider.says_limits = plan.says_limits
         stage.start = self._start
 
     def start(self, plan: Plan, parent: Host | None) -> None:

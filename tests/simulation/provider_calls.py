@@ -26,6 +26,11 @@ AnswerKind = Literal["whole", "refused", "error", "cut", "eof", "stall", "silent
 
 _SSE = {"content-type": "text/event-stream"}
 _JSON = {"content-type": "application/json"}
+_LIMITS = {
+    "x-ratelimit-limit-requests": "100",
+    "x-ratelimit-remaining-requests": "90",
+    "x-ratelimit-reset-requests": "6s",
+}
 _SPLIT_CHANCE = 0.2
 _SYLLABLES = ("a", "the ", "é", "\u2028", "\\n", "😀", '\\"q\\"', "lorem ipsum ")
 
@@ -84,6 +89,8 @@ class ScriptedProvider:
     def __init__(self, world: World) -> None:
         self.world = world
         self.calls: dict[tuple[str, int], Call] = {}
+        self.says_limits = False
+        """Whether each response tells the limits of the key."""
         self.answer: Callable[[str, int], ScriptedAnswer]
         """Takes the number of a run's call; returns the answer to it."""
         self.on_call: Callable[[Call], None]
@@ -203,7 +210,8 @@ class SimExchange:
                 return
             match step.do:
                 case "head":
-                    self._receiver.on_response(step.status, dict(_SSE if step.data else _JSON))
+                    limits = _LIMITS if self._provider.says_limits else {}
+                    self._receiver.on_response(step.status, {**(_SSE if step.data else _JSON), **limits})
                 case "complete":
                     self._receiver.on_complete()
                 case "fail":
