@@ -8,13 +8,15 @@ import pytest
 
 from headrace.settings.limit_settings import KeyConfig
 from headrace.settings.settings import Settings, with_built_in
+from headrace.testing import SimulatedProvider, key_hash
 from headrace.types import Message
 from headrace.wire.accounts import short_hash
-from headrace.wire.messages import BAD_SETTINGS
+from headrace.wire.messages import BAD_SETTINGS, Failed
 from headrace.wire.run_request import RunRequest
 from headrace_workers.provider_keys import ProviderKeys
 from headrace_workers.providers.shared.wire_format import ProviderFailedError
 from headrace_workers.worker_settings import Providers
+from tests.workers.spans.span_worker import span_worker
 
 FIRST, SECOND = "sk-first-0123456789abcdef", "sk-second-0123456789abcdef"
 ENVIRONMENT = {"KEY_1": FIRST, "KEY_2": SECOND, "GROQ_API_KEY": "gsk-1", "MISTRAL_API_KEY": "bad\n"}
@@ -82,3 +84,20 @@ def test_the_file_is_read_once(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text(SECOND)
 
     assert key_of(providers) == FIRST
+
+
+def test_a_key_of_a_file_is_masked_in_what_a_provider_says_of_another_run(
+    provider: SimulatedProvider, tmp_path: Path
+) -> None:
+    (tmp_path / "keys").write_text(f"{FIRST}\n{SECOND}\n")
+    (tmp_path / "headrace.toml").write_text('[keys.openai]\nfile = "keys"\n')
+    with span_worker(provider, HEADRACE_CONFIG=str(tmp_path / "headrace.toml")) as worker:
+        script = {"status": 400, "error_message": f"not {SECOND}"}
+        own = worker.terminal(worker.run(told={"api_key": None, "key": short_hash(FIRST)}, simulate=script))
+        callers = worker.terminal(worker.run(simulate=script))
+
+        assert isinstance(own, Failed)
+        assert isinstance(callers, Failed)
+        assert own.reason == callers.reason == "not [key]"
+        assert [span.error for span in worker.spooled if span.error] == ["not [key]"] * 2
+    assert provider.arrivals()[0].key == key_hash(FIRST)
