@@ -15,8 +15,6 @@ _KEPT_PART = 100
 """Batch runs leave one of so many parts of the limit to interactive runs, and at least one run's place."""
 _LEAST_SHARED = 20
 """A smaller limit has no place to keep: batch runs may use all of it."""
-_EMPTY_PART = 0.01
-"""A limit with less than this part left is used up."""
 _MEAN_WEIGHT = 0.05
 """Weight of a new run in the mean amount of a run."""
 
@@ -166,8 +164,7 @@ class MinuteLimit:
             return
         self._advance(now)
         self._adjust(used - mark.used - self._adjusted)
-        is_used_up = level.limit - used <= max(level.limit * _EMPTY_PART, self.mean)
-        level.share(self._others.total, now, is_used_up=is_used_up, is_refused=is_refused)
+        level.share(self._others.total, self.mean, now, is_refused=is_refused)
 
     def _adjust(self, unknown: int) -> None:
         """So much more is used than was counted: by others, or by runs before the limit was known. Negative: less."""

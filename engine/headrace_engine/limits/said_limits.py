@@ -31,9 +31,15 @@ _KEPT_STEP = 0.01
 _REFUSED_STEP = 0.003
 """The same, if the provider refused a run but nothing else shows that others use the key."""
 _OTHERS_PART = 0.02
-"""Others use the key if they have used more than this part of the limit: less may be a mistake of the counting."""
+"""Others use the key if they have used more than this part of the limit,"""
+_OTHERS_RUNS = 5
+"""and more than so many runs take. Less may be a mistake: requests do not arrive in the order of their grants."""
+_EMPTY_PART = 0.01
+"""A limit with less than this part left is used up."""
 _SHARED_PART = 0.005
-"""Others may use the key as long as more than this part of the limit is kept free because of them."""
+"""Others may use the key as long as more than this part of the limit is kept free because of them,"""
+_SHARED_RUNS = 2
+"""and more than so many runs take."""
 _MOST_KEPT = 0.05
 """Part of the limit that is kept free at most."""
 _KEPT_FOR = 120.0
@@ -190,12 +196,13 @@ class SaidLevel:
         self._regain = min(max(self._regain, speed * _LEAST_REGAIN), speed)
         self._reference = (mark.at, remaining, mark.granted)
 
-    def share(self, others: int, now: float, *, is_used_up: bool, is_refused: bool) -> None:
-        """Others have used this much. ``is_used_up``: nothing was left. ``is_refused``: the provider refused the run.
+    def share(self, others: int, mean: float, now: float, *, is_refused: bool) -> None:
+        """Others have used this much. ``mean``: amount of one run. ``is_refused``: the provider refused the run.
 
         If nothing was left, more is kept free from now on: others send between two reports. Else a little less.
         """
-        has_others = others > self.limit * _OTHERS_PART
+        has_others = others > max(self.limit * _OTHERS_PART, mean * _OTHERS_RUNS)
+        is_used_up = self._remaining is not None and self._remaining <= max(self.limit * _EMPTY_PART, mean)
         passed = now - self._kept_at
         if passed >= _STEP_AFTER:
             self._kept_at = now
@@ -203,7 +210,9 @@ class SaidLevel:
             if is_used_up and (has_others or is_refused):
                 step = _KEPT_STEP if has_others else _REFUSED_STEP
                 self._kept = min(self._kept + step * self.limit, _MOST_KEPT * self.limit)
-        self.is_shared = has_others or self._is_fixed or self._kept > self.limit * _SHARED_PART
+        self.is_shared = (
+            has_others or self._is_fixed or self._kept > max(self.limit * _SHARED_PART, mean * _SHARED_RUNS)
+        )
 
     def left(self, granted: int, now: float) -> float:
         """Return how much is left by the headers alone. ``granted``: all that was granted until now."""
