@@ -79,6 +79,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return EngineExitCode.USAGE
     if arguments.role == "broker":
         from headrace_engine.broker.broker import Broker
+        from headrace_engine.broker.limit_reports import EngineLimits
         from headrace_engine.limits.gates import PoolGates
 
         ignore_interrupt()
@@ -90,7 +91,8 @@ def _run(arguments: argparse.Namespace) -> int:
             None if spending is None else spending.limits,
             limits=None if budget is None else budget.limits,
         )
-        Broker(arguments.directory, settings.engine, arguments.parent, arguments.epoch, gates, budget, spending).run()
+        limits = EngineLimits(gates, budget, spending)
+        Broker(arguments.directory, settings.engine, arguments.parent, arguments.epoch, limits).run()
         return EngineExitCode.OK
     try:
         return _supervise(arguments, settings)

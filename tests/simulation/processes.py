@@ -13,6 +13,7 @@ from headrace.settings.limit_settings import LimitConfig
 from headrace.settings.settings import EngineConfig, ProviderConfig, Settings, SpansConfig
 from headrace.wire.messages import Silent
 from headrace_engine.broker.broker import Broker
+from headrace_engine.broker.limit_reports import EngineLimits
 from headrace_engine.limits.gates import PoolGates
 from headrace_engine.supervisor.supervisor import Supervisor, SupervisorSettings
 from headrace_workers.worker import Worker, WorkerSettings
@@ -216,7 +217,7 @@ class SimEngine:
 
     def _boot_broker(self, host: Host) -> None:
         gates = PoolGates(self._settings, self._stage.world.random.uniform)
-        broker = Broker(DIRECTORY, self._settings.engine, self.supervisor.pid, gates=gates)
+        broker = Broker(DIRECTORY, self._settings.engine, self.supervisor.pid, limits=EngineLimits(gates))
         admission_of(broker).max_concurrency = self._plan.max_concurrency
         self.shells[host.pid] = broker
         broker.run()

@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -24,7 +23,7 @@ from headrace.process.descriptors import broker_shares, raise_limit
 from headrace.process.epoch import new_epoch
 from headrace.process.history import open_history
 from headrace.process.lifecycle import is_orphan, is_sibling, open_process, processor_seconds
-from headrace.settings.settings import EngineConfig, Settings
+from headrace.settings.settings import EngineConfig
 from headrace.spans.collector_link import CollectorLink
 from headrace.spans.outbox import SpanOutbox
 from headrace.spans.span import CLIENT_LOST, LOST, decode_span, encode_span, with_allowed_rank
@@ -66,20 +65,14 @@ from headrace_engine.broker.deadline_timer import DeadlineTimer
 from headrace_engine.broker.engine_reports import EngineReports
 from headrace_engine.broker.hanging_runs import HangingRuns
 from headrace_engine.broker.leases import UnfinishedRun
-from headrace_engine.broker.limit_reports import LimitReports, understood
+from headrace_engine.broker.limit_reports import EngineLimits, LimitReports, understood
 from headrace_engine.broker.lost_run_spans import lost_run_spans
 from headrace_engine.broker.newest_connections import NewestConnections, ProcessKey
 from headrace_engine.broker.restart_questions import RestartQuestions
-from headrace_engine.broker.settings_reload import SettingsReload
-from headrace_engine.broker.shared_budget import SharedBudget
 from headrace_engine.broker.state_file import StateFile
 from headrace_engine.broker.worker_statuses import worker_statuses
-from headrace_engine.limits.gate import Gates
 from headrace_engine.limits.no_limits import NoLimits
 from headrace_engine.liveness import Liveness
-
-if TYPE_CHECKING:  # it loads SQLite and the prices, which few engines need here
-    from headrace_engine.broker.spending_thread import SpendingThread
 
 logger = logging.getLogger(__name__)
 
@@ -104,9 +97,7 @@ It drops and counts the oldest.
 class Broker:
     """The broker of one engine.
 
-    ``parent`` is the pid of the supervisor, ``epoch`` the number of this process, ``gates`` are the limits.
-    ``budget``: those that other engines share. ``spending`` keeps the spending limits, which the gates have, in step
-    with their store.
+    ``parent`` is the pid of the supervisor, ``epoch`` the number of this process. Without ``limits`` nothing is limited.
     """
 
     def __init__(
@@ -115,9 +106,7 @@ class Broker:
         config: EngineConfig,
         parent: int,
         epoch: int | None = None,
-        gates: Gates | None = None,
-        budget: SharedBudget | None = None,
-        spending: SpendingThread | None = None,
+        limits: EngineLimits | None = None,
     ) -> None:
         self._parent = parent
         self._epoch = epoch or new_epoch()
@@ -145,12 +134,9 @@ class Broker:
             history=self._history,
             objection=self._objection,
         )
-        gates = gates if gates is not None else NoLimits()
-        self._admission = Admission(config.max_runs_per_worker, config.max_waiting_runs, gates)
-        self._limits = LimitReports(gates, self._admission, StateFile(directory), budget)
-        if budget is not None:
-            budget.start(self._reactor.call, lambda: self._send_all(self._limits.block_changed(time.monotonic())))
-        self._spending = spending
+        limits = limits if limits is not None else EngineLimits(NoLimits())
+        self._admission = Admission(config.max_runs_per_worker, config.max_waiting_runs, limits.gates)
+        self._limits = LimitReports(limits, self._admission, StateFile(directory), self._send_all)
         self._liveness = Liveness()
         self._timer = DeadlineTimer(self._reactor, self._look)
         self._hanging_runs = HangingRuns()
@@ -160,8 +146,6 @@ class Broker:
         self._outboxes: dict[bytes, list[msgspec.Struct]] = {}
         self._reports = EngineReports()
         self._restarts = RestartQuestions()
-        self._gates = gates
-        self._settings_reload = SettingsReload(self._configure)
         self._collector = CollectorLink(
             self._reactor,
             partial(Dealer, context, expects=is_sibling),
@@ -173,16 +157,13 @@ class Broker:
 
     def run(self) -> None:
         """Serve until the process ends."""
-        self._limits.restore(time.monotonic())
-        if self._spending is not None:
-            self._spending.start(self._reactor.call)
+        self._limits.start(self._reactor.call)
         self._server.open()
         self._reactor.each_turn(self._end_turn)
         self._watch_parent()
         signal.signal(signal.SIGTERM, lambda *_: self._reactor.call(self._stop_admitting))
         self._reactor.run()
-        if self._spending is not None:
-            self._spending.end()
+        self._limits.end()
 
     def _watch_parent(self) -> None:
         """End with the supervisor: the kernel tells of its end by a process handle.
@@ -203,8 +184,6 @@ class Broker:
     def _end_turn(self) -> None:
         """Send what this turn produced, and set the timer to the next deadline."""
         self._flush()
-        if self._spending is not None:
-            self._spending.turn_ended()
         now = time.monotonic()
         deadlines = (
             self._liveness.next_deadline(),
@@ -332,17 +311,9 @@ class Broker:
         if isinstance(message, Restart):
             self._ask_supervisors(self._restarts.asked(peer, reload=message.reload))
         elif self._is_supervisor(peer):
-            if message.reload and not message.problem:
-                self._settings_reload.reload()
             if not message.problem:
-                self._send_all(self._limits.reloaded(time.monotonic()))
+                self._limits.reloaded(time.monotonic(), reads_settings=message.reload)
             self._answer_restart(message)
-
-    def _configure(self, settings: Settings) -> None:
-        """Take settings that were read again."""
-        self._gates.configure(settings, time.monotonic())
-        if self._spending is not None:
-            self._spending.configure(settings)
 
     def _ask_supervisors(self, question: Restart | None) -> None:
         """Ask the supervisor a question. If it has not connected yet, it is asked when it has."""
@@ -464,7 +435,7 @@ class Broker:
             processes=self._reports.processes,
             spans=self._reports.span_status(now),
             pools=self._limits.pools(now),
-            spending=self._spending.limits.status(now) if self._spending is not None else [],
+            spending=self._limits.spending(now),
             waiting_for=self._admission.waiting_for(),
             budget=self._limits.budget(),
         )

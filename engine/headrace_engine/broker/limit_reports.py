@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import logging
-from typing import Protocol
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from headrace.wire.engine_status import PoolStatus
+from headrace.settings.settings import Settings
+from headrace.wire.engine_status import PoolStatus, SpendingStatus
 from headrace.wire.messages import KeyReport, LimitReport, RefusalKind, Refuse
 from headrace_engine.broker.admission import Admission, Send
+from headrace_engine.broker.settings_reload import SettingsReload
 from headrace_engine.broker.shared_budget import SharedBudget
 from headrace_engine.limits.gate import Gates
+
+if TYPE_CHECKING:  # it loads SQLite and the prices, which few engines need here
+    from headrace_engine.broker.spending_thread import SpendingThread
 
 logger = logging.getLogger(__name__)
 
@@ -31,26 +38,58 @@ class StateStore(Protocol):
         """Keep a state."""
 
 
+class EngineLimits(msgspec.Struct, frozen=True):
+    """What limits the runs of an engine.
+
+    ``gates``: the limits that the broker asks. ``budget``: those of them that other engines share. ``spending`` keeps the
+    spending limits, which the gates have, in step with their store.
+    """
+
+    gates: Gates
+    budget: SharedBudget | None = None
+    spending: SpendingThread | None = None
+
+
 class LimitReports:
-    """The limits of one engine, as its broker uses them."""
+    """The limits of one engine, as its broker uses them. ``send`` takes the leases that come of them."""
 
     def __init__(
-        self, gates: Gates, admission: Admission, store: StateStore, budget: SharedBudget | None = None
+        self, limits: EngineLimits, admission: Admission, store: StateStore, send: Callable[[list[Send]], None]
     ) -> None:
-        self._gates = gates
-        self._budget = budget
+        self._gates = limits.gates
+        self._budget = limits.budget
+        self._spending = limits.spending
         self._admission = admission
         self._store = store
+        self._send = send
+        self._settings_reload = SettingsReload(self._configure)
         self._save_at: float | None = None
         self._is_failing = False
 
-    def restore(self, now: float) -> None:
+    def start(self, call: Callable[[Callable[[], None]], None]) -> None:
+        """Take over what the broker before knew, and begin. ``call`` runs an action on the broker's loop, from any thread."""
+        self._restore(time.monotonic())
+        if self._budget is not None:
+            self._budget.start(call, self._block_changed)
+        if self._spending is not None:
+            self._spending.start(call)
+
+    def end(self) -> None:
+        """Store what is not stored yet."""
+        if self._spending is not None:
+            self._spending.end()
+
+    def _restore(self, now: float) -> None:
         """Take over what the broker before this one knew. If that cannot be read, begin with nothing."""
         try:
             if (state := self._store.read(now)) is not None:
                 self._gates.restore(state, now)
-        except (OSError, msgspec.DecodeError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever is in the file, the broker must start
             logger.warning("limits of the broker before cannot be read", extra={"reason": str(error)})
+
+    def _block_changed(self) -> None:
+        """The store of the shared budget has answered: runs that wait for it may go on."""
+        self._send(self._admission.limits_changed(time.monotonic()))
 
     def reported(self, epoch: int, report: LimitReport | KeyReport, now: float) -> list[Send]:
         """A worker tells of responses, or of its keys."""
@@ -63,14 +102,17 @@ class LimitReports:
         """A worker is gone, and its keys with it."""
         self._gates.worker_left(epoch)
 
-    def block_changed(self, now: float) -> list[Send]:
-        """The store of the shared budget has answered: runs that wait for it may go on."""
-        return self._admission.limits_changed(now)
-
-    def reloaded(self, now: float) -> list[Send]:
-        """The settings and the keys are read again."""
+    def reloaded(self, now: float, *, reads_settings: bool) -> None:
+        """The workers are being replaced, and read the keys again. ``reads_settings``: the settings are read here too."""
+        if reads_settings:
+            self._settings_reload.reload()
         self._gates.reloaded()
-        return self._admission.limits_changed(now)
+        self._send(self._admission.limits_changed(now))
+
+    def _configure(self, settings: Settings) -> None:
+        self._gates.configure(settings, time.monotonic())
+        if self._spending is not None:
+            self._spending.configure(settings)
 
     # Time.
 
@@ -80,6 +122,8 @@ class LimitReports:
             self._log_facts()
             if self._save_at is None:
                 self._save_at = now + SAVE_INTERVAL
+        if self._spending is not None:
+            self._spending.turn_ended()
         ask_at = None if self._budget is None else self._budget.turn_ended(now)
         return min((at for at in (self._save_at, ask_at) if at is not None), default=None)
 
@@ -111,6 +155,10 @@ class LimitReports:
     def pools(self, now: float) -> list[PoolStatus]:
         """Return the pools of the engine's status."""
         return self._gates.pools(self._admission.waiting_at_gates(), now)
+
+    def spending(self, now: float) -> list[SpendingStatus]:
+        """Return the spending limits of the engine's status."""
+        return [] if self._spending is None else self._spending.limits.status(now)
 
     def budget(self) -> str:
         """Return the state of the budget that several engines share, for the engine's status; empty for none."""

@@ -10,7 +10,7 @@ import pytest
 from headrace.wire.engine_status import PoolStatus
 from headrace.wire.messages import Acquire, Grant, KeyReport, LimitReport, Refuse, ResponseReport
 from headrace_engine.broker.admission import Admission
-from headrace_engine.broker.limit_reports import SAVE_INTERVAL, LimitReports, understood
+from headrace_engine.broker.limit_reports import SAVE_INTERVAL, EngineLimits, LimitReports, understood
 from headrace_engine.limits.gate import GateWait, KeyRefused
 from tests.engine.broker.false_gates import FalseGate, FalseGates
 
@@ -40,24 +40,29 @@ class Kept:
 def broker(gates: FalseGates, kept: Kept) -> tuple[LimitReports, Admission]:
     admission = Admission(10, 10, gates)
     admission.worker_joined("w1", "ipc://w1", 1)
-    return LimitReports(gates, admission, kept), admission
+    return LimitReports(EngineLimits(gates), admission, kept, lambda _answers: None), admission
+
+
+def start(reports: LimitReports) -> None:
+    reports.start(lambda action: action())
+    reports.end()
 
 
 def test_a_new_broker_takes_over_what_the_broker_before_knew() -> None:
     gates = FalseGates()
     reports, _ = broker(gates, Kept(b"state"))
 
-    reports.restore(1.0)
+    start(reports)
 
     assert gates.restored == [b"state"]
 
 
-@pytest.mark.parametrize("problem", [OSError("no"), msgspec.DecodeError("damaged"), msgspec.ValidationError("old")])
+@pytest.mark.parametrize("problem", [OSError("no"), msgspec.DecodeError("damaged"), KeyError("old")])
 def test_a_state_that_cannot_be_read_is_a_warning(problem: Exception, caplog: pytest.LogCaptureFixture) -> None:
     gates = FalseGates()
     reports, _ = broker(gates, Kept(problem=problem))
 
-    reports.restore(1.0)
+    start(reports)
 
     (record,) = caplog.records
     assert (record.levelno, record.__dict__["reason"]) == (logging.WARNING, str(problem))
