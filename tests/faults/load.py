@@ -23,6 +23,10 @@ from headrace.process.history import History, open_history
 from tests.faults.other_runs import run_other
 
 MODEL = "gpt-4o"
+FALLBACK = "openai/gpt-4.1"
+_ATTEMPTS = 3
+"""With the engine's own number of retries."""
+_FAILURES: list[dict[str, Any]] = [{"status": 409}, {"status": 503}, {"reset": True}, {"cut_after": 0}]
 BEYOND_A_WINDOW: dict[str, Any] = {"chunks": (70, 120), "pace": 0.02}
 """For runs that get credit more than once, in one or two seconds. The runs of the default plan end within their first window."""
 
@@ -47,6 +51,10 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pause: tuple[float, float] = (0.5, 4.0)
     other_share: float = 0.0
     """The share of runs that are no streams, or fail."""
+    failing_share: float = 0.0
+    """The share of runs whose first request fails, before the first chunk, in a way that passes."""
+    fallback_share: float = 0.0
+    """The share of runs that their model fails for good, and that go on to another one."""
     connect_timeout: float = 30.0
 
 
@@ -58,6 +66,7 @@ class LoadRun(msgspec.Struct, frozen=True):
     abort_after: int | None
     pause_after: int | None
     pause: float
+    fallbacks: list[str] = []
 
 
 def choose(plan: LoadPlan, random: Random) -> LoadRun:
@@ -69,9 +78,14 @@ def choose(plan: LoadPlan, random: Random) -> LoadRun:
         "pace": plan.pace,
         "first_token_delay": random.uniform(*plan.first_delay),
     }
+    if random.random() < plan.failing_share:
+        script["failures"] = [random.choice(_FAILURES)]
+    fallbacks = [FALLBACK] if random.random() < plan.fallback_share else []
+    if fallbacks:
+        script["failures"] = random.choices(_FAILURES, k=_ATTEMPTS)
     abort_after = random.randrange(count) if random.random() < plan.abort_share else None
     pause_after = random.randrange(count) if random.random() < plan.pause_share else None
-    return LoadRun(span_id, script, abort_after, pause_after, random.uniform(*plan.pause))
+    return LoadRun(span_id, script, abort_after, pause_after, random.uniform(*plan.pause), fallbacks)
 
 
 async def run_one(client: Client, choice: LoadRun, seen: History) -> None:
@@ -86,6 +100,7 @@ async def run_one(client: Client, choice: LoadRun, seen: History) -> None:
             stream=True,
             span_id=span_id,
             custom_options={"simulate": choice.script},
+            fallbacks=choice.fallbacks or None,
         )
         if choice.abort_after == 0:
             stream.abort()
