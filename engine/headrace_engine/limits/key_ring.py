@@ -57,8 +57,14 @@ class KeyRing:
         return [key for key in kept if self._aside_until.get(key, now) <= now] or kept or list(self.keys)
 
     def refused(self, key: str) -> KeyRefused | None:
-        """The provider refused a key with 401. Return what is to be logged; ``None`` if that is known, or the only key stays."""
+        """The provider refused a key with 401. Return what is to be logged; ``None`` if that is known, or the only key stays.
+
+        While the settings are read again, a worker that does not have the key yet uses another one: then nobody knows
+        which key was refused.
+        """
         if key in self._refused or key not in self.keys or len(self.keys) == 1:
+            return None
+        if any(key not in told for told in self._told.values()):
             return None
         self._refused.add(key)
         return KeyRefused(self._provider, key, sum(other not in self._refused for other in self.keys))

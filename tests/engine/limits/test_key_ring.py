@@ -36,6 +36,16 @@ def test_where_all_keys_are_refused_all_are_tried_so_that_the_caller_sees_the_er
     assert ring.usable(0.0) == ["a", "b"]
 
 
+def test_a_key_that_a_worker_does_not_have_yet_is_not_taken_for_the_refused_one() -> None:
+    ring = ring_of("a", "b")
+    ring.told(2, ("c", "b"))
+    assert ring.refused("c") is None
+    assert ring.refused("b") == KeyRefused("openai", "b", left=2)
+
+    ring.worker_left(1)
+    assert ring.refused("c") == KeyRefused("openai", "c", left=0)
+
+
 def test_a_key_without_money_is_set_aside_for_a_minute() -> None:
     ring = ring_of("a", "b")
     ring.used_up("a", 100.0)
@@ -97,7 +107,8 @@ class KeyRingMachine(RuleBasedStateMachine):
     @rule(key=st.sampled_from(KEYS))
     def a_key_is_refused(self, key: str) -> None:
         fact = self.ring.refused(key)
-        is_news = key in self.all_keys() and len(self.all_keys()) > 1 and key not in self.refused
+        has_each = bool(self.workers) and all(key in keys for keys in self.workers.values())
+        is_news = has_each and len(self.all_keys()) > 1 and key not in self.refused
         assert (fact is not None) is is_news
         if is_news:
             self.refused.add(key)
