@@ -94,6 +94,14 @@ class MinuteLimit:
 
         An amount that is larger than the limit goes alone.
         """
+        wait = self._room_wait(amount, now, is_batch=is_batch)
+        pacing = self._pacing
+        if wait > 0.0 and not is_batch:
+            pacing.hold(amount, now + wait, now)
+        return max(wait, pacing.wait(amount, now, is_batch=is_batch))
+
+    def _room_wait(self, amount: int, now: float, *, is_batch: bool) -> float:
+        """Return the seconds until there is room for this amount, however fast it may go."""
         own = self._window
         if own.slot != int(now * SLOTS_PER_SECOND):
             self._advance(now)
@@ -107,10 +115,7 @@ class MinuteLimit:
                 wait = own.freed_at(missing) - now
         if self.said is not None:
             wait = max(wait, self._wait_for_said(self.said, amount, now, is_batch=is_batch))
-        pacing = self._pacing
-        if wait > 0.0 and not is_batch:
-            pacing.hold(amount, now + wait, now)
-        return max(wait, pacing.wait(amount, now, is_batch=is_batch))
+        return wait
 
     def _wait_for_said(self, said: SaidLevel, amount: int, now: float, *, is_batch: bool) -> float:
         most = said.limit
@@ -191,7 +196,12 @@ class MinuteLimit:
         free = min(self.left(now), max(self._pacing.level(now), 0.0))
         if amount <= free:
             return 0.0
-        return max((amount - free) * MEAN_WINDOW / self.limit, self.wait(min(amount, self.limit), now, is_batch=False))
+        amount_that_fits = min(amount, self.limit)
+        return max(
+            (amount - free) * MEAN_WINDOW / self.limit,
+            self._room_wait(amount_that_fits, now, is_batch=False),
+            self._pacing.wait(amount_that_fits, now, is_batch=False),
+        )
 
     def to_state(self, now: float) -> MinuteState:
         """Return what the next broker needs."""

@@ -217,6 +217,20 @@ def test_the_expected_wait_behind_others() -> None:
     assert limits.expected_wait(6000, 120_000, ONE, START) == pytest.approx(605, abs=15)
 
 
+def test_who_asks_for_the_expected_wait_holds_nobody_up() -> None:
+    limits = RateLimits(LimitConfig(requests_per_minute=100), START)
+    for number in range(100):
+        limits.take(ONE, START + number / 2)
+    assert limits.wait(ONE, "interactive", START + 60) == pytest.approx(START + 61, abs=0.3)
+
+    assert limits.expected_wait(90, 1800, ONE, START + 60) > 30
+
+    for number in range(3):
+        assert limits.wait(ONE, "interactive", START + 62 + number) is None
+        limits.take(ONE, START + 62 + number)
+        limits.expected_wait(90, 1800, ONE, START + 62 + number)
+
+
 odd_numbers = st.one_of(st.none(), st.integers(-(2**70), 2**70), st.sampled_from([0, 1, -1, 10**12, 10**12 + 1]))
 odd_seconds = st.one_of(st.none(), st.floats(), st.sampled_from([0.0, -1.0, 1e300]))
 odd_headers = st.builds(SaidLimit, st.sampled_from(["requests", "tokens"]), odd_numbers, odd_numbers, odd_seconds)
