@@ -33,7 +33,7 @@ TOKENS = 30_000
 MINUTE = 60.0
 SECONDS = repeated(7.0, 90.0)
 """How long the load lasts. Only the long form fills whole minutes; the short one looks at the pace."""
-BURST = PER_MINUTE // 10
+BURST = PER_MINUTE // 5
 ANSWER = {"repeat": 20, "first_token_delay": 0.1}
 CONFIG = f"""
 [limits.configured]
@@ -95,7 +95,7 @@ def test_eight_programs_share_a_limit_that_is_configured_lowered_or_learned(engi
     _check_pace(engine.arrivals("sk-configured"), PER_MINUTE, BURST, ended)
     _check_pace(engine.arrivals("sk-learned"), PER_MINUTE, BURST + PROGRAMS * STREAMS, ended)
     after = [arrival for arrival in engine.arrivals("sk-lowered") if arrival.at > lowered_at + 1.0]
-    _check_pace(after, LOWERED, LOWERED // 10, ended)
+    _check_pace(after, LOWERED, LOWERED // 5, ended)
     if is_long():
         _check_use(engine.arrivals("sk-configured"), PER_MINUTE, ended)
         _check_use(engine.arrivals("sk-learned"), PER_MINUTE, ended)

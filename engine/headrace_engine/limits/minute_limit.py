@@ -23,6 +23,10 @@ def _kept_for_interactive(limit: int) -> int:
     return max(limit // _KEPT_PART, 1) if limit >= _LEAST_SHARED else 0
 
 
+_ROOM_PART = 4
+"""A limit of which more than this part is left, a quarter, had room for a run that was refused."""
+
+
 class MinuteState(msgspec.Struct, frozen=True, gc=False):
     """What is kept of a ``MinuteLimit`` for the next broker. ``used`` and ``others``: slot of the window, amount."""
 
@@ -170,6 +174,11 @@ class MinuteLimit:
         self._advance(now)
         self._adjust(used - mark.used - self._adjusted)
         level.share(self._others.total, self.mean, now, is_refused=is_refused)
+
+    def refused(self, now: float) -> None:
+        """The provider refused a run. If this limit had room by all that is known, the provider counts shorter times."""
+        if self.left(now) > self.limit // _ROOM_PART:
+            self._pacing.refused(now)
 
     def _adjust(self, unknown: int) -> None:
         """So much more is used than was counted: by others, or by runs before the limit was known. Negative: less."""

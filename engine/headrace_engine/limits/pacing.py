@@ -1,6 +1,8 @@
 """Pacing: a token bucket that spreads the grants of a limit per minute over the minute. Pure.
 
-Without it, all of a minute's limit could leave in one moment, and then nothing for the rest of the minute.
+Without it, all of a minute's limit could leave in one moment, and then nothing for the rest of the minute. Most
+providers take a burst, and a program that starts some runs at once shall not wait for nothing. So a fifth of the limit
+may leave at once, until the provider refuses a run although its minute has room: it counts shorter times then.
 """
 
 from __future__ import annotations
@@ -9,12 +11,16 @@ import math
 
 from headrace_engine.limits.sliding_window import WINDOW
 
-_BURST_PART = 10
-"""One burst is at most a tenth of the limit."""
-_LEAST_BURST = 10
+_BURST_PART = 5
+"""One burst is at most this part of the limit: a fifth of it."""
+_CAREFUL_PART = 10
+"""The same, a tenth, where the provider has refused a burst."""
+_CAREFUL_FOR = 600.0
+"""Seconds for which a refused burst is remembered."""
+_LEAST_BURST = 20
 """But at least this much, if the limit allows it."""
-_BATCH_PART = 0.2
-"""The part of the burst that batch runs may use. The rest is kept for interactive runs."""
+_BATCH_PART = 50
+"""Batch runs may use this part of the limit as their burst: a fiftieth. The rest is kept for interactive runs."""
 _OVERFILL = 2.0
 """Returned amounts may fill the bucket to this many bursts: what a run reserved and did not use is not lost."""
 _PEAK = 2.0
@@ -29,7 +35,7 @@ class Pacing:
     After runs have waited for something else than the bucket, the burst leaves at twice the rate, not at once.
     """
 
-    __slots__ = ("_at", "_level", "_peak", "_peak_at", "burst", "rate")
+    __slots__ = ("_at", "_batch_burst", "_careful_until", "_level", "_limit", "_peak", "_peak_at", "burst", "rate")
 
     def __init__(self, limit: int, now: float) -> None:
         self._at = now
@@ -37,6 +43,9 @@ class Pacing:
         # What may leave after a hold. It grows at twice the rate from _peak_at on.
         self._peak = math.inf
         self._peak_at = now
+        self._careful_until = -math.inf
+        self._limit = limit
+        self._batch_burst = 0.0
         self.rate = 0.0
         self.burst = 0.0
         self.configure(limit, now)
@@ -44,9 +53,17 @@ class Pacing:
     def configure(self, limit: int, now: float) -> None:
         """The limit per minute is another one from now on."""
         self._move(now)
+        self._limit = limit
         self.rate = limit / WINDOW
-        self.burst = float(min(limit, max(limit / _BURST_PART, _LEAST_BURST)))
+        part = _CAREFUL_PART if now < self._careful_until else _BURST_PART
+        self.burst = float(min(limit, max(limit / part, _LEAST_BURST)))
+        self._batch_burst = min(limit, max(limit / _CAREFUL_PART, _LEAST_BURST)) * _CAREFUL_PART / _BATCH_PART
         self._level = min(self._level, self.burst)
+
+    def refused(self, now: float) -> None:
+        """The provider refused a run although the minute had room: bursts are small for some time."""
+        self._careful_until = now + _CAREFUL_FOR
+        self.configure(self._limit, now)
 
     def level(self, now: float) -> float:
         """Return how much may leave now. Below zero after a run that was larger than the burst."""
@@ -63,7 +80,7 @@ class Pacing:
             level = min(level + (now - self._at) * self.rate, burst)
         least = need = min(float(amount), burst)
         if is_batch and burst > 1:
-            part = burst * _BATCH_PART
+            part = self._batch_burst
             need = max(burst - part + min(need, part), need)
         wait = (need - level - _TOLERANCE) / self.rate
         missing = least - self._peak - _TOLERANCE
@@ -73,6 +90,9 @@ class Pacing:
 
     def take(self, amount: int, now: float) -> None:
         """An amount leaves. A negative amount comes back."""
+        if now >= self._careful_until > 0.0:
+            self._careful_until = -math.inf
+            self.configure(self._limit, now)
         self._move(now)
         self._level = min(self._level - amount, max(_OVERFILL * self.burst, self._level))
         self._peak -= amount

@@ -349,6 +349,8 @@ class Pool:
             self._blocking.refused(release.retry_after, run.went_at, self._known_rate(), now)
             if not (self.rates.is_known or self.account.rates.is_known):
                 self._concurrency.overloaded(now)
+            self.rates.refused(now)
+            self.account.rates.refused(now)
         if signs.is_overload(release):
             self._concurrency.overloaded(now)
         if not run.is_judged:

@@ -164,6 +164,11 @@ class RateLimits:
             limit.hear(said, mark, now, is_refused=is_refused)
         self._refresh(now)
 
+    def refused(self, now: float) -> None:
+        """The provider refused a run with 429. Where limits had room, bursts are smaller from now on."""
+        for _, limit in self._active:
+            limit.refused(now)
+
     def forget_old(self, now: float) -> None:
         """Forget what headers said, if runs went and none have come for ten minutes. Call it now and then, for example each minute."""
         self._refresh(now)

@@ -116,19 +116,31 @@ def test_most_of_the_burst_is_kept_for_interactive_runs() -> None:
     while not pacing.wait(1, 1000.0, is_batch=True):
         pacing.take(1, 1000.0)
 
-    assert pacing.level(1000.0) == 48
+    assert pacing.level(1000.0) == 108
     assert pacing.wait(1, 1000.0, is_batch=False) == 0.0
     assert pacing.wait(1, 1000.0, is_batch=True) == pytest.approx(0.1, abs=1e-3)
 
 
 def test_what_a_run_reserved_and_did_not_use_may_leave_at_once() -> None:
     pacing = Pacing(6000, 1000.0)
-    pacing.take(600, 1000.0)
+    pacing.take(1200, 1000.0)
 
-    pacing.take(-500, 1000.0)
+    pacing.take(-1100, 1000.0)
 
-    assert pacing.wait(500, 1000.0, is_batch=False) == 0.0
-    assert pacing.wait(501, 1000.0, is_batch=False) > 0.0
+    assert pacing.wait(1100, 1000.0, is_batch=False) == 0.0
+    assert pacing.wait(1101, 1000.0, is_batch=False) > 0.0
+
+
+def test_a_refused_burst_is_remembered_for_ten_minutes() -> None:
+    pacing = Pacing(600, 1000.0)
+
+    pacing.refused(1000.0)
+    assert pacing.level(1000.0) == 60
+
+    pacing.take(1, 1599.0)
+    assert pacing.burst == 60
+    pacing.take(1, 1600.0)
+    assert pacing.burst == 120
 
 
 def test_a_lower_limit_takes_what_the_bucket_had_too_much() -> None:
@@ -136,7 +148,7 @@ def test_a_lower_limit_takes_what_the_bucket_had_too_much() -> None:
 
     pacing.configure(600, 1000.0)
 
-    assert pacing.level(1000.0) == 60
+    assert pacing.level(1000.0) == 120
     assert pacing.rate == 10.0
 
 
