@@ -183,13 +183,10 @@ class Broker:
 
     def _end_turn(self) -> None:
         """Send what this turn produced, and set the timer to the next deadline."""
-        self._flush()
         now = time.monotonic()
-        deadlines = (
-            self._liveness.next_deadline(),
-            self._admission.next_deadline(now),
-            self._limits.turn_ended(now),
-        )
+        limits_due = self._limits.turn_ended(now)  # before the answers leave: see there
+        self._flush()
+        deadlines = (self._liveness.next_deadline(), self._admission.next_deadline(now), limits_due)
         self._timer.set(min((deadline for deadline in deadlines if deadline is not None), default=None))
         self._liveness.look_by(self._timer.at)
 

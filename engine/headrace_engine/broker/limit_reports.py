@@ -64,6 +64,7 @@ class LimitReports:
         self._send = send
         self._settings_reload = SettingsReload(self._configure)
         self._save_at: float | None = None
+        self._saved_at = float("-inf")
         self._is_failing = False
 
     def start(self, call: Callable[[Callable[[], None]], None]) -> None:
@@ -117,11 +118,16 @@ class LimitReports:
     # Time.
 
     def turn_ended(self, now: float) -> float | None:
-        """The broker has handled what there was. Return when :meth:`due` has something to do; None for never."""
+        """The broker has handled what there was, and has sent no answer yet. Return when :meth:`due` has something to do.
+
+        None for never. The first change after a pause is in the file before its answer leaves: a burst of grants, after
+        which the broker is killed, is not forgotten.
+        """
         if self._gates.is_changed:
             self._log_facts()
             if self._save_at is None:
-                self._save_at = now + SAVE_INTERVAL
+                self._save_at = self._saved_at + SAVE_INTERVAL
+            self.due(now)
         if self._spending is not None:
             self._spending.turn_ended()
         ask_at = None if self._budget is None else self._budget.turn_ended(now)
@@ -132,6 +138,7 @@ class LimitReports:
         if self._save_at is None or now < self._save_at:
             return
         self._save_at = None
+        self._saved_at = now
         if (state := self._gates.state(now)) is None:
             return
         try:

@@ -69,19 +69,22 @@ def test_a_state_that_cannot_be_read_is_a_warning(problem: Exception, caplog: py
     assert gates.restored == []
 
 
-def test_the_state_is_kept_half_a_second_after_a_change_and_not_otherwise() -> None:
+def test_a_first_change_is_kept_at_once_and_further_ones_twice_a_second() -> None:
     gates, kept = FalseGates(), Kept()
     reports, _ = broker(gates, kept)
     assert reports.turn_ended(0.0) is None
 
     gates.is_changed, gates.kept = True, b"one"
-    assert reports.turn_ended(1.0) == 1.0 + SAVE_INTERVAL
+    assert reports.turn_ended(1.0) is None
+    assert (kept.state, kept.written) == (b"one", [1.0])
+
+    gates.is_changed, gates.kept = True, b"two"
     assert reports.turn_ended(1.2) == 1.0 + SAVE_INTERVAL
-    reports.due(1.2)
-    assert kept.written == []
+    reports.due(1.3)
+    assert kept.written == [1.0]
     reports.due(1.5)
 
-    assert (kept.state, kept.written) == (b"one", [1.5])
+    assert (kept.state, kept.written) == (b"two", [1.0, 1.5])
     assert reports.turn_ended(1.6) is None
 
 
