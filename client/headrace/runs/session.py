@@ -177,7 +177,7 @@ class Session:
             max_wait = longest_wait(self.plan, self.times.left(now))
             return [AskBroker(msgspec.structs.replace(self._question, is_repeat=True, max_wait=max_wait))]
         if self.lease is not None and self.phase in (Phase.RUNNING, Phase.STOPPING):
-            return self._hold(self.lease)
+            return self._hold(self.lease, now)
         return _NOTHING
 
     def granted(self, grant: Grant, now: float) -> list[Command]:
@@ -326,7 +326,7 @@ class Session:
         self._silence.answered()
         if self._is_revoked and self.lease is not None:
             self._is_revoked = False
-            return self._hold(self.lease)
+            return self._hold(self.lease, now)
         return _NOTHING
 
     def failed(self, error: HeadraceError, now: float) -> list[Command]:
@@ -383,9 +383,10 @@ class Session:
         )
         return [AskBroker(question)]
 
-    def _hold(self, lease: Grant) -> list[Command]:
+    def _hold(self, lease: Grant, now: float) -> list[Command]:
         """Tell a new broker of the lease, and of the question to which it was the answer."""
-        return [AskBroker(Hold(self.plan.span_id, self.attempt, lease.epoch, self._question, lease.key))]
+        names = (self.plan.span_id, self.attempt, lease.epoch)
+        return [AskBroker(Hold(*names, self._question, lease.key, max(self.times.of_attempt(now), 0.0)))]
 
     def _failed_at_provider(self, failed: Failed, now: float) -> list[Command]:
         """The provider has failed. Try again, or ask another model, if nothing has reached the caller so far."""

@@ -134,6 +134,7 @@ class Hold(WireMessage, frozen=True, tag=16):
     """To a new broker: the run has a lease from an earlier broker, on the worker with this epoch.
 
     ``question``: the run's Acquire, so that the new broker counts the run in its pool. ``key``: as in the Grant.
+    ``age``: seconds since the Grant came.
     """
 
     span_id: Id
@@ -141,6 +142,7 @@ class Hold(WireMessage, frozen=True, tag=16):
     epoch: Count
     question: Acquire | None = None
     key: Word = ""
+    age: Seconds = 0.0
 
 
 class Revoke(WireMessage, frozen=True, tag=19):

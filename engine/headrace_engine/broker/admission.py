@@ -171,7 +171,7 @@ class Admission:
         question, run, ticket = hold.question, None, None
         if question is not None and (question.span_id, question.attempt) == (span_id, attempt):
             run = WaitingRun(client, question, now, self._processes.get(client, 0))
-            ticket = self._gates.adopt(question, hold.key, now)
+            ticket = self._gates.adopt(question, hold.key, now, now - hold.age)
         self._leases.add(Lease(span_id, client, owner, attempt, epoch, run, "", ticket), is_told=True)
         return self._assign()
 

@@ -106,10 +106,11 @@ class Gates(Protocol):
         them, and tell the gate of this run's ticket what happened (``leave`` or ``answered``), as for any other run.
         """
 
-    def adopt(self, question: Acquire, key: str, now: float) -> Ticket | None:
+    def adopt(self, question: Acquire, key: str, now: float, went_at: float | None = None) -> Ticket | None:
         """Count a run that has its lease already: from an earlier broker, or from before its gate was made.
 
-        ``key``: the key of its Grant, empty if it had none. Return its ticket; None if nothing limits the run.
+        ``key``: the key of its Grant, empty if it had none. ``went_at``: when an earlier broker granted it. Return its
+        ticket; None if nothing limits the run.
         """
 
     def keys_told(self, epoch: int, keys: Mapping[str, Sequence[str]], now: float) -> None:

@@ -58,6 +58,7 @@ class _RingState(msgspec.Struct, frozen=True):
 
 
 class _State(msgspec.Struct, frozen=True):
+    at: float
     pools: list[PoolState]
     accounts: list[_AccountState]
     rings: list[_RingState]
@@ -142,14 +143,14 @@ class PoolGates:
         self._now = now
         return self.gate_of(question) is None and self._make(question) is not None
 
-    def adopt(self, question: Acquire, key: str, now: float) -> RunTicket | None:
+    def adopt(self, question: Acquire, key: str, now: float, went_at: float | None = None) -> RunTicket | None:
         """Count a run that has its lease already. None: nothing limits it."""
         self._now = now
         match self.gate_of(question):
             case Pool() as pool:
-                return pool.adopt(question, now)
+                return pool.adopt(question, now, went_at)
             case KeySpread() as spread:
-                return spread.adopt(question, key, now)
+                return spread.adopt(question, key, now, went_at)
             case None:
                 return None
             case gate:
@@ -226,6 +227,7 @@ class PoolGates:
         self._shared.is_changed = False
         return _ENCODER.encode(
             _State(
+                now,
                 [pool.state(now) for pool in self._pools.values()],
                 [
                     _AccountState(name, one.rates.to_state(now))
@@ -244,6 +246,7 @@ class PoolGates:
         """Take over the state of an earlier broker of this boot. Raises msgspec.DecodeError if it cannot be read."""
         self._now = now
         told = _DECODER.decode(state)
+        self._shared.forgotten = (told.at, now)
         for ring in told.rings:
             self._ring(ring.provider).restore(ring.keys, ring.refused)
         for one in told.accounts:

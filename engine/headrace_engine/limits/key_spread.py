@@ -58,11 +58,11 @@ class KeySpread:
         """Return why a run that has waited gets no lease after all."""
         return self._pools(now)[0].late_refusal(question, now)
 
-    def adopt(self, question: Acquire, key: str, now: float) -> RunTicket:
+    def adopt(self, question: Acquire, key: str, now: float, went_at: float | None = None) -> RunTicket:
         """Count a run that has its lease already, with this key; with any key if it is not known."""
         self.used_at = now
         pool = self._pool_of(key) if key else self._pools(now)[0]
-        return pool.adopt(question, now)
+        return pool.adopt(question, now, went_at)
 
     def answered(self, ticket: Ticket, report: ResponseReport, now: float) -> None:
         """The head of the response has come."""

@@ -27,7 +27,7 @@ class NoLimits:
         """Return False: no gate is made."""
         return False
 
-    def adopt(self, question: Acquire, key: str, now: float) -> Ticket | None:
+    def adopt(self, question: Acquire, key: str, now: float, went_at: float | None = None) -> Ticket | None:
         """Return None: there is nothing to count."""
 
     def keys_told(self, epoch: int, keys: Mapping[str, Sequence[str]], now: float) -> None:

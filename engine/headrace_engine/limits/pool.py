@@ -72,11 +72,16 @@ class Spending(Protocol):
 
 
 class Shared(msgspec.Struct):
-    """What all pools of an engine share. ``limits``: those that other engines use too. ``facts``: see ``Gates.facts``. ``is_changed``: since the state was written last."""
+    """What all pools of an engine share.
+
+    ``limits``: those that other engines use too. ``facts``: see ``Gates.facts``. ``is_changed``: since the state was
+    written last. ``forgotten``: from when to when an earlier broker granted runs that its state does not know of.
+    """
 
     draw: Draw
     spending: Spending | None = None
     limits: SharedLimits | None = None
+    forgotten: tuple[float, float] = (0.0, 0.0)
     facts: list[KeyRefused] = []
     is_changed: bool = False
 
@@ -199,16 +204,27 @@ class Pool:
         spending = self._shared.spending
         return None if spending is None else spending.refusal(question, now)
 
-    def adopt(self, question: Acquire, now: float, charge: object = None) -> RunTicket:
-        """Count a run that has its lease already. It takes nothing from the rates: it has done so already."""
+    def adopt(self, question: Acquire, now: float, went_at: float | None = None) -> RunTicket:
+        """Count a run that has its lease already.
+
+        It takes nothing from the rates, because it has done so already; unless an earlier broker granted it and ended
+        before that was kept. ``went_at``: when it did.
+        """
         self._change(now)
         self._blocking.resume(now)
         self._concurrency.enter()
         self.account.concurrency.enter()
         spending = self._shared.spending
-        if charge is None and spending is not None:
-            charge = spending.granted(question, now)
-        return RunTicket(self, question=question, charge=charge)
+        first, last = self._shared.forgotten
+        is_forgotten = went_at is not None and first < went_at <= last
+        cost = self._cost(question)
+        return RunTicket(
+            self,
+            question=question,
+            taken=self.rates.take(cost, now) if is_forgotten else None,
+            taken_of_account=self.account.rates.take(cost, now) if is_forgotten and self.account.is_limited else None,
+            charge=None if spending is None else spending.granted(question, now),
+        )
 
     def answered(self, ticket: Ticket, report: ResponseReport, now: float) -> None:
         self._change(now)

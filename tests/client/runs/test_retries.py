@@ -308,7 +308,7 @@ def test_a_new_broker_gets_the_question_of_the_attempt_that_runs_and_its_key() -
     question = comes_back(session, fails(session, retry_after=1.0))
     session.granted(Grant(SPAN, 2, "w1", "ipc://w1", EPOCH, key="abc"), 2.0)
 
-    assert session.broker_changed(3.0) == [AskBroker(Hold(SPAN, 2, EPOCH, question, "abc"))]
+    assert session.broker_changed(3.0) == [AskBroker(Hold(SPAN, 2, EPOCH, question, "abc", 1.0))]
     assert (question.account, question.user, question.is_provider_retry) == ("k@a", "u", True)
 
 

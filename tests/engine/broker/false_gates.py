@@ -92,7 +92,7 @@ class FalseGates:
         self.gates[question.model] = FalseGate(question.model)
         return True
 
-    def adopt(self, question: Acquire, key: str, now: float) -> Ticket | None:
+    def adopt(self, question: Acquire, key: str, now: float, went_at: float | None = None) -> Ticket | None:
         gate = self.gates.get(question.model)
         return gate._count(question) if gate is not None else None
 

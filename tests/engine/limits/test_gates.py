@@ -327,6 +327,22 @@ def test_a_new_broker_knows_what_was_used_what_is_blocked_and_which_key_is_refus
     assert wait.word == "blocked"
 
 
+def test_a_run_that_the_state_does_not_know_of_is_counted_by_the_new_broker() -> None:
+    limits = {"openai": LimitConfig(requests_per_minute=60)}
+    old = gates_of(limits)
+    enter(old, asked(), 0.0)
+    state = old.state(0.5)
+    assert state is not None
+    new = gates_of(limits)
+    new.restore(state, 1.0)
+
+    new.adopt(asked(), "", 1.5, went_at=0.4)  # the state knows of it
+    new.adopt(asked(), "", 1.5, went_at=0.7)
+    new.adopt(asked(), "", 1.5, went_at=1.2)  # this broker has granted it
+
+    assert [level.left for pool in new.pools({}, 1.5) for level in pool.levels] == [58]
+
+
 def test_a_pool_that_nobody_uses_is_forgotten_and_nothing_is_looked_at_again() -> None:
     gates = gates_of()
     fail_unlearned(gates, first := asked(), failed(first, 503), 0.0)
