@@ -54,6 +54,11 @@ def check_outcome(caller: Caller, seen: Circumstances) -> None:
 def _problem(caller: Caller, outcome: Ending | None, seen: Circumstances) -> str | None:
     calls = caller.calls()
     call = next((known for known in calls if known.attempt == caller.session.attempt), None)
+    if isinstance(outcome, HeadraceError):
+        if (problem := _attempts_problem(caller, outcome)) is not None:
+            return problem
+        if call is None and calls and isinstance(outcome, ProviderError | InvalidRequestError):
+            call = calls[-1]  # what its provider said last counts, where the next attempt was not allowed
     match outcome:
         case Finished():
             return _finished_problem(caller, outcome, call)
@@ -64,6 +69,16 @@ def _problem(caller: Caller, outcome: Ending | None, seen: Circumstances) -> str
             return _error_problem(caller, outcome, call, seen)
         case _:
             return "no outcome"
+
+
+def _attempts_problem(caller: Caller, error: HeadraceError) -> str | None:
+    """Return what is wrong with the attempts of which an error tells."""
+    numbers = [attempt.number for attempt in error.attempts]
+    if numbers != sorted(set(numbers)) or any(number > caller.session.attempt for number in numbers):
+        return f"its error tells of the attempts {numbers}, and there were {caller.session.attempt}"
+    if caller.failures and not caller.is_given_up and len(numbers) < caller.failures:
+        return f"its error tells of {len(numbers)} failed attempts, and {caller.failures} went on after a failure"
+    return None
 
 
 def _finished_problem(caller: Caller, outcome: Finished, call: Call | None) -> str | None:

@@ -16,7 +16,7 @@ from headrace.runs.delivery import Delivery
 from headrace.runs.endings import Ending
 from headrace.runs.run_plan import RunPlan
 from headrace.runs.session import Phase, Session
-from headrace.runs.session_commands import Command
+from headrace.runs.session_commands import Command, WakeAt
 from headrace.runs.task_alarm import TasksToWake
 from headrace.streams import EndedError, LocalStream, Reader
 from headrace.types import Message
@@ -26,6 +26,7 @@ from headrace.wire.messages import (
     WINDOW_CHARACTERS,
     WINDOW_EVENTS,
     Chunk,
+    Refuse,
     Terminal,
 )
 from headrace.wire.run_request import RunRequest
@@ -35,6 +36,8 @@ from tests.simulation.world import Host, SimulationViolation
 
 _POKED = 0.15
 """The share of runs that are told again, after their end, of all that can happen to a run."""
+ATTEMPT_SLACK = 0.1
+"""Seconds by which an attempt may be late after a failure. The clients look at their runs only each second."""
 MAX_STARTS = 2
 """How often a run may be started on workers that are then lost."""
 
@@ -60,10 +63,17 @@ class Caller:
         self.event_count = 0
         self.text_length = 0
         self.starts = 0
+        self.failures = 0
+        """How many starts ended with a failure of the provider, after which the run went on."""
+        self.retries = 0
+        """How often its present model was tried again."""
+        self.fallbacks = 0
         self.delivered: set[int] = set()
         """The attempts from which something arrived."""
         self.has_lost: Callable[[Host, int], bool]
         """Whether a process has lost the worker with an epoch."""
+        self.expect: Callable[[float, Callable[[], bool], str], None]
+        """Notes that something must become true within so many seconds."""
         self.trip: Callable[[], None] = cast("Any", connection)._reactor._reactor.trip
         """Called at each step that may be made to raise."""
         self.connection = connection
@@ -178,7 +188,7 @@ class Caller:
         self.starts += 1
         if self.delivered:
             raise SimulationViolation(f"{self.order.span_id}: started again after some of it was delivered")
-        if self.starts > MAX_STARTS:
+        if self.starts - self.failures > MAX_STARTS:
             raise SimulationViolation(
                 f"{self.order.span_id}: started again after {MAX_STARTS} workers were lost with it"
             )
@@ -191,6 +201,28 @@ class Caller:
     def moved_on(self) -> None:
         """Its worker took no new runs, so that this start was none."""
         self.starts -= 1
+
+    def backs_off(self, delay: float) -> None:
+        """Its provider failed, and it is tried again in so many seconds."""
+        session, attempt = self.session, self.session.attempt
+        self.failures += 1
+        self.retries += 1
+        if self.delivered:
+            raise SimulationViolation(f"{self.order.span_id}: tried again after some of it was delivered")
+        if self.retries > self.order.max_retries:
+            raise SimulationViolation(f"{self.order.span_id}: tried again {self.retries} times")
+        what = f"{self.order.span_id}: its next attempt"
+        self.expect(delay + ATTEMPT_SLACK, lambda: self.is_over or session.attempt != attempt, what)
+
+    def falls_back(self, *, has_run: bool) -> None:
+        """It is given to another model. ``has_run``: a provider failed, not the broker."""
+        self.failures += has_run
+        self.fallbacks += 1
+        self.retries = 0
+        if self.delivered:
+            raise SimulationViolation(f"{self.order.span_id}: given to another model after some of it was delivered")
+        if self.fallbacks > self.order.fallbacks:
+            raise SimulationViolation(f"{self.order.span_id}: given to a model that nobody named")
 
     def told(self, epoch: int, terminal: Terminal) -> None:
         """A terminal message came."""
@@ -288,12 +320,28 @@ class CheckedSession(Session):
 
     def ended(self, epoch: int, terminal: Terminal, now: float) -> list[Command]:
         self.caller.told(epoch, terminal)
-        attempt = self.attempt
+        attempt, plan = self.attempt, self.plan
         commands = super().ended(epoch, terminal, now)
-        if self.attempt != attempt:
+        if self.phase is Phase.BACKING_OFF and self.attempt == attempt:
+            self._check_wake(commands, now)
+        elif self.plan is not plan:
+            self.caller.falls_back(has_run=True)
+        elif self.attempt != attempt:
             self.caller.moved_on()
         self.caller.trip()
         return commands
+
+    def refused(self, refusal: Refuse, now: float, address: str = "the engine") -> list[Command]:
+        plan = self.plan
+        commands = super().refused(refusal, now, address)
+        if self.plan is not plan:
+            self.caller.falls_back(has_run=False)
+        return commands
+
+    def _check_wake(self, commands: list[Command], now: float) -> None:
+        for command in commands:
+            if isinstance(command, WakeAt):
+                self.caller.backs_off(command.when - now)
 
     def worker_lost(self, reason: str, now: float) -> list[Command]:
         if self.phase is Phase.RUNNING and self.lease is not None:
@@ -318,10 +366,11 @@ class CheckedDelivery(Delivery):
 _HELLO = [Message("user", "Hello")]
 
 
-def _session_plan(order: Order) -> RunPlan:
+def _session_plan(order: Order, number: int = 0) -> RunPlan:
+    model = f"m{number}"
     request = RunRequest(
         provider="simulated",
-        model="m",
+        model=model,
         messages=_HELLO,
         stream=order.streams,
         total_timeout=order.total_timeout,
@@ -329,10 +378,12 @@ def _session_plan(order: Order) -> RunPlan:
     return RunPlan(
         span_id=order.span_id,
         provider="simulated",
-        model="m",
+        model=model,
         request=encode_request(request),
         streams=order.streams,
         priority=order.priority,
         on_abort=order.on_abort,
         total_timeout=order.total_timeout,
+        max_retries=order.max_retries,
+        fallback=_session_plan(order, number + 1) if number < order.fallbacks else None,
     )

@@ -81,6 +81,9 @@ class Order(msgspec.Struct):
     stall_seconds: float = 0.0
     abort_at: float | None = None
     abort_by: Literal["abort", "drop"] = "abort"
+    max_retries: int = 0
+    fallbacks: int = 0
+    """How many further models are asked if one fails."""
 
     def __str__(self) -> str:
         parts = [f"{self.at:7.3f}  {self.span_id} of client {self.client}: {' then '.join(self.kinds)}"]
@@ -93,6 +96,8 @@ class Order(msgspec.Struct):
             parts.append(f"stalls after {self.stall_after} for {self.stall_seconds:.1f} s")
         if self.abort_at is not None:
             parts.append(f"{self.abort_by} ({self.on_abort}) at {self.abort_at:.3f}")
+        if self.max_retries or self.fallbacks:
+            parts.append(f"{self.max_retries} retries, {self.fallbacks} fallbacks")
         return ", ".join(parts)
 
 
@@ -137,6 +142,7 @@ def draw_plan(seed: int) -> Plan:
             order.at = fault.at + SUSPECT_AFTER + rng.random() * (HUNG_AFTER - SUSPECT_AFTER)
             order.abort_at = None
             orders.append(order)
+    _draw_failures(random.Random(f"failures {seed}"), orders)
     return Plan(
         seed=seed,
         workers=rng.choice((1, 2, 2, 3)),
@@ -188,6 +194,32 @@ _FAULTS: list[tuple[FaultKind, Role, int]] = [
     ("stray", "-", 6),
     ("vanish", "-", 4),
 ]
+
+
+_FAILURES: dict[AnswerKind, int] = {
+    "busy": 60,
+    "error": 10,
+    "refused": 10,
+    "cut": 8,
+    "eof": 4,
+    "silent": 2,
+    "garbage": 3,
+    "error_event": 3,
+}
+"""How the first calls of a run fail that is tried again."""
+
+
+def _draw_failures(rng: random.Random, orders: list[Order]) -> None:
+    """Have the providers of some runs fail first, in half of all schedules. All other draws are the same without it."""
+    if rng.random() < 0.5:
+        return
+    for order in orders:
+        if rng.random() < 0.5:
+            continue
+        order.max_retries = rng.choice((0, 1, 2, 2, 3))
+        order.fallbacks = rng.choice((0, 0, 1, 2))
+        count = rng.choice((0, 1, 1, 2, 3, 6))
+        order.kinds = [*rng.choices(list(_FAILURES), list(_FAILURES.values()), k=count), *order.kinds]
 
 
 def draw_io_plan(seed: int) -> Plan:

@@ -21,8 +21,10 @@ from tests.simulation.loops import new_descriptor
 from tests.simulation.simulated_sockets import descriptors_of
 from tests.simulation.world import World
 
-AnswerKind = Literal["whole", "refused", "error", "cut", "eof", "stall", "silent", "garbage", "error_event", "crash"]
-"""``silent`` says nothing at all, ``stall`` falls silent in the middle, ``crash`` is a prompt that kills its worker."""
+AnswerKind = Literal[
+    "whole", "refused", "error", "busy", "cut", "eof", "stall", "silent", "garbage", "error_event", "crash"
+]
+"""``busy`` is an error after which the run may be tried again. ``silent`` says nothing at all, ``stall`` falls silent in the middle, ``crash`` is a prompt that kills its worker."""
 
 _SSE = {"content-type": "text/event-stream"}
 _JSON = {"content-type": "application/json"}
@@ -43,6 +45,7 @@ class Step(msgspec.Struct):
     data: bytes = b""
     text: str = ""
     status: int = 200
+    headers: dict[str, str] = {}
 
 
 class ScriptedAnswer(msgspec.Struct):
@@ -211,7 +214,8 @@ class SimExchange:
             match step.do:
                 case "head":
                     limits = _LIMITS if self._provider.says_limits else {}
-                    self._receiver.on_response(step.status, {**(_SSE if step.data else _JSON), **limits})
+                    headers = {**(_SSE if step.data else _JSON), **limits, **step.headers}
+                    self._receiver.on_response(step.status, headers)
                 case "complete":
                     self._receiver.on_complete()
                 case "fail":
@@ -234,10 +238,17 @@ def draw_answer(rng: random.Random, kind: AnswerKind, tag: str, *, streams: bool
     """Return an answer of a kind. ``tag`` makes its text another than that of any other answer."""
     answer = ScriptedAnswer(kind, rng.choice((0.001, 0.02, 0.2)) * rng.random(), [])
     head = rng.choice((0.01, 0.1, 1.0)) * rng.random()
-    if kind == "error":
-        status = rng.choice((400, 401, 403, 404, 413, 429, 500, 503, 529))
+    if kind in {"error", "busy"}:
+        of_kind = (
+            (408, 409, 429, 500, 502, 503, 504, 529)
+            if kind == "busy"
+            else (400, 401, 403, 404, 413, 429, 500, 503, 529)
+        )
+        status = rng.choice(of_kind)
+        headers = {"retry-after-ms": str(rng.choice((1, 100, 2000)))} if kind == "busy" and rng.random() < 0.5 else {}
         body = json.dumps({"error": {"message": "no", "code": str(status)}}).encode()
-        answer.steps = [Step(head, "head", status=status), Step(0.0, "data", body), Step(0.0, "complete")]
+        first = Step(head, "head", status=status, headers=headers)
+        answer.steps = [first, Step(0.0, "data", body), Step(0.0, "complete")]
     elif kind == "refused":
         answer.steps = [Step(head, "fail")]
     elif kind not in {"silent", "crash"}:

@@ -89,6 +89,7 @@ class Simulation:
         client = self._client_of[order.span_id]
         client.submit(order)
         caller = client.callers[-1]
+        caller.expect = self.expected.add
         caller.has_lost = lambda host, epoch: self._has_lost(host, self.engine.workers[epoch])
         bound = (order.total_timeout or TOTAL_TIMEOUT) + DEADLINE_GRACE + SLACK
         what = f"{order.span_id}: its outcome by its bound"

@@ -22,7 +22,7 @@ from headrace.errors import (
 from headrace.runs.endings import Ending
 from headrace.runs.run_plan import RunPlan
 from headrace.runs.session import Phase, Session
-from headrace.runs.session_commands import AskBroker, Command, RunEnded, TellWorker
+from headrace.runs.session_commands import AskBroker, Command, RunEnded, TellWorker, WakeAt
 from headrace.runs.silence import QUERY_AFTER, QUERY_TIMEOUT
 from headrace.types import ReasoningDelta, RunEvent, Usage
 from headrace.wire.flow import characters
@@ -40,6 +40,7 @@ from headrace.wire.messages import (
     Grant,
     Hold,
     Query,
+    RefusalKind,
     Refuse,
     Release,
     Run,
@@ -669,16 +670,36 @@ class SessionMachine(RuleBasedStateMachine):
         self.first_outcome: Ending | None = None
         self.events_before: list[RunEvent] = []
         self.worker_deaths = 0
+        self.failures: dict[
+            str, int
+        ] = {}  # model: how often its provider failed with a failure that may be tried again
+        self.refusals = 0
 
     @initialize(
         happens=st.sets(st.sampled_from(["refusal", "abort", "time", "end", "forgotten"])),
+        max_retries=st.integers(0, 2),
+        fallbacks=st.integers(0, 2),
         streams=st.sampled_from([True, True, True, False]),
         on_abort=st.sampled_from(["close", "drain"]),
         total_timeout=st.sampled_from([None, 1.0, 30.0]),
     )
-    def start(self, happens: set[str], streams: bool, on_abort: AbortMode, total_timeout: float | None) -> None:
+    def start(
+        self,
+        happens: set[str],
+        max_retries: int,
+        fallbacks: int,
+        streams: bool,
+        on_abort: AbortMode,
+        total_timeout: float | None,
+    ) -> None:
         self.happens = happens  # what may end this run: with fewer of them, it runs for longer
-        self.session = new_session(streams=streams, on_abort=on_abort, total_timeout=total_timeout)
+        facts: dict[str, Any] = {"streams": streams, "on_abort": on_abort, "total_timeout": total_timeout}
+        facts |= {"max_retries": max_retries}
+        self.max_retries, self.fallbacks = max_retries, fallbacks
+        fallback: RunPlan | None = None
+        for number in range(fallbacks, 0, -1):
+            fallback = new_session(**facts, model=f"m{number}", fallback=fallback).plan
+        self.session = new_session(**facts, fallback=fallback)
         self.carry_out(self.session.start(self.now))
 
     def carry_out(self, commands: list[Command]) -> None:
@@ -690,8 +711,12 @@ class SessionMachine(RuleBasedStateMachine):
                     self.asked.append(command.message)
                     if isinstance(command.message, Release):
                         self.released.append(command.message.attempt)
+                case WakeAt():
+                    assert self.session.phase is Phase.BACKING_OFF
+                    assert self.session.next_deadline == command.when
                 case TellWorker():
                     assert self.session.lease is not None
+                    assert not isinstance(command.message, Run) or not self.session.events, "events had arrived"
                     for worker in self.workers:
                         if worker.epoch == self.session.lease.epoch:
                             worker.inbox.append(command.message)
@@ -725,11 +750,15 @@ class SessionMachine(RuleBasedStateMachine):
         self.answers.append(Grant(SPAN, question.attempt, "w", f"ipc://{number}", self.workers[number].epoch))
 
     @precondition(lambda self: self.waiting is not None and "refusal" in self.happens)
-    @rule()
-    def broker_refuses(self) -> None:
+    @rule(data=st.data())
+    def broker_refuses(self, data: st.DataObject) -> None:
         assert self.waiting is not None
         question, self.waiting = self.waiting, None
-        self.answers.append(Refuse(SPAN, question.attempt, "queue_full", "full"))
+        kinds: list[RefusalKind] = ["queue_full", "over_budget", "no_workers"]
+        if question.is_provider_retry:
+            kinds.append("no_retry")
+        self.refusals += 1
+        self.answers.append(Refuse(SPAN, question.attempt, data.draw(st.sampled_from(kinds)), "no"))
 
     @precondition(lambda self: self.answers)
     @rule()
@@ -760,14 +789,20 @@ class SessionMachine(RuleBasedStateMachine):
             self.sent_of[worker.attempt] = worker.sent
 
     @precondition(lambda self: "end" in self.happens and any(worker.is_running for worker in self.workers))
-    @rule(succeeds=st.booleans())
-    def worker_ends(self, succeeds: bool) -> None:
+    @rule(
+        succeeds=st.booleans(),
+        may_retry=st.booleans(),
+        kind=st.sampled_from(["provider_unavailable", "invalid_request"]),
+    )
+    def worker_ends(self, succeeds: bool, may_retry: bool, kind: Any) -> None:
         worker = next(worker for worker in self.workers if worker.is_running)
         length = sum(len(event) for event in worker.sent if isinstance(event, str))
         if succeeds:
             worker.end(finished(len(worker.sent), length, worker.attempt))
         else:
-            worker.end(Failed(SPAN, worker.attempt, len(worker.sent), "provider_unavailable", "502"))
+            status = 502 if kind == "provider_unavailable" else 400
+            failed = Failed(SPAN, worker.attempt, len(worker.sent), kind, "no", status_code=status, may_retry=may_retry)
+            worker.end(failed)
 
     @precondition(lambda self: any(worker.outbox for worker in self.workers))
     @rule()
@@ -786,7 +821,10 @@ class SessionMachine(RuleBasedStateMachine):
                 self.worker_deaths += was_running and self.session.phase is not Phase.RUNNING
                 assert self.session.phase is Phase.RUNNING or not was_running or "forgotten" in self.happens
             case _:
+                model, attempt = self.session.plan.model, self.session.attempt
                 self.carry_out(self.session.ended(epoch, message, self.now))
+                if self.session.phase is Phase.BACKING_OFF or self.session.attempt != attempt:
+                    self.failures[model] = self.failures.get(model, 0) + 1
 
     @precondition(lambda self: "forgotten" in self.happens and any(worker.is_running for worker in self.workers))
     @rule()
@@ -831,6 +869,8 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 1))
     def all_goes_well(self, number: int) -> None:
         """Deliver all messages that are on their way, so that the run runs."""
+        if self.session.phase is Phase.BACKING_OFF:
+            self.the_wait_for_the_next_attempt_ends()
         while self.asked:
             self.broker_reads()
         if self.waiting is not None:
@@ -865,6 +905,15 @@ class SessionMachine(RuleBasedStateMachine):
         self.carry_out(self.session.due(self.now))
         deadline = self.session.next_deadline
         assert self.first_outcome is not None or deadline is None or deadline > self.now
+
+    @precondition(lambda self: self.session.phase is Phase.BACKING_OFF)
+    @rule()
+    def the_wait_for_the_next_attempt_ends(self) -> None:
+        deadline = self.session.next_deadline
+        assert deadline is not None
+        self.now = max(self.now, deadline)
+        self.carry_out(self.session.due(self.now))
+        assert self.session.phase in (Phase.WAITING, Phase.ENDED)
 
     @rule(seconds=st.sampled_from([1.0, QUERY_AFTER]))
     def silence_is_listened_to(self, seconds: float) -> None:
@@ -912,6 +961,14 @@ class SessionMachine(RuleBasedStateMachine):
     @invariant()
     def no_lease_is_given_back_twice(self) -> None:
         assert len(self.released) == len(set(self.released))
+
+    @invariant()
+    def a_run_has_no_more_attempts_than_it_may(self) -> None:
+        if hasattr(self, "session"):
+            attempts = 1 + self.worker_deaths + sum(self.failures.values()) + self.refusals
+            assert self.session.attempt <= attempts
+            assert all(count <= 1 + self.max_retries for count in self.failures.values())
+            assert len(self.failures) <= 1 + self.fallbacks
 
     @invariant()
     def no_more_than_two_workers_die_of_a_run(self) -> None:
