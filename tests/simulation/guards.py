@@ -15,10 +15,11 @@ from headrace.connections.connection import Connection
 from headrace.connections.engine_runs import EngineRuns
 from headrace.errors import HeadraceError
 from headrace.runs.delivery import Delivery
+from headrace.runs.failed_attempts import FailedAttempts
 from headrace.runs.session import Phase, Session
-from headrace.runs.session_commands import Command, RunEnded
+from headrace.runs.session_commands import Command, RunEnded, WakeAt
 from headrace.types import Usage
-from headrace.wire.messages import Aborted, AbortMode, Chunk, Terminal
+from headrace.wire.messages import Aborted, AbortMode, Chunk, Failed, Terminal
 from headrace_engine.broker.admission import Admission, Send
 from headrace_engine.broker.newest_connections import NewestConnections, ProcessKey
 from headrace_engine.broker.tickets import Tickets
@@ -55,6 +56,9 @@ _session_stop = Session.stop
 _session_chunk = Session.chunk
 _session_ended = Session.ended
 _session_end = Session._end
+_session_failed_at_provider = Session._failed_at_provider
+_session_back_off = Session._back_off
+_carry_out = EngineRuns._carry_out
 _session_worker_lost = Session.worker_lost
 _admission_choose = Admission._choose
 _liveness_hung = Liveness.hung
@@ -105,6 +109,23 @@ def _lost_whatever_was_delivered(self: Session, reason: str, now: float) -> list
 def _lost_without_counting(self: Session, *arguments: Any) -> list[Command]:
     self.deaths = 0
     return _session_worker_lost(self, *arguments)
+
+
+def _retried_whatever_was_delivered(self: Session, failed: Failed, now: float) -> list[Command]:
+    events, self.events = self.events, []
+    commands = _session_failed_at_provider(self, failed, now)
+    if self.phase is Phase.ENDED:
+        self.events = events
+    return commands
+
+
+def _retried_without_counting(self: Session, until: float, failures: FailedAttempts) -> list[Command]:
+    failures.retries = -1
+    return _session_back_off(self, until, failures)
+
+
+def _looked_at_each_second(self: EngineRuns, delivery: Delivery, commands: list[Command]) -> None:
+    _carry_out(self, delivery, [command for command in commands if not isinstance(command, WakeAt)])
 
 
 def _chunk_in_any_order(self: Session, epoch: int, chunk: Chunk) -> list[Command]:
@@ -195,6 +216,9 @@ GUARDS: dict[str, Replacement] = {
     "one-terminal": (Session, "ended", _ended_again),
     "release": (Session, "_end", _ended_without_release),
     "no-rerun-after-content": (Session, "worker_lost", _lost_whatever_was_delivered),
+    "no-retry-after-content": (Session, "_failed_at_provider", _retried_whatever_was_delivered),
+    "retry-count": (Session, "_back_off", _retried_without_counting),
+    "retry-timer": (EngineRuns, "_carry_out", _looked_at_each_second),
     "poison": (Session, "worker_lost", _lost_without_counting),
     "sequence": (Session, "chunk", _chunk_in_any_order),
     "hold": (Session, "broker_changed", _nothing_held),

@@ -121,6 +121,10 @@ class EngineRuns:
         # Each step may raise again. The last one ends the run without its session.
         with contextlib.suppress(BaseException):
             self._fail(delivery, failure)
+        with contextlib.suppress(BaseException):
+            # The Release of the attempt before may have been among the commands that were lost. A second one does no harm.
+            for attempt in range(max(session.attempt - 1, 1), session.attempt + 1):
+                self._engine.ask(Release(session.plan.span_id, attempt))
         if self._deliveries.pop(session.plan.span_id, None) is not None:
             with contextlib.suppress(BaseException):
                 # The session has ended, but its commands were lost.

@@ -148,10 +148,12 @@ class WorkerLinks:
             else:
                 self._lose(link, message.reason, RemoteProtocolError(f"worker {link.name}: {message.reason}"))
         except BaseException as error:
-            delivery = link.deliveries.get(getattr(message, "span_id", ""))
+            span_id = getattr(message, "span_id", "")
+            delivery = link.deliveries.get(span_id)
             if delivery is None:
                 raise
             self._run_failed(delivery, error)
+            link.deliveries.pop(span_id, None)  # the session may have given its lease back before the exception
 
     def _about_run(self, link: WorkerLink, message: Terminal | RunState) -> None:
         if (delivery := link.deliveries.get(message.span_id)) is None:

@@ -254,9 +254,10 @@ class Lanes:
         first: float | None = None
         for lanes in self._gates.values():
             if lanes.gate is not None:
-                for until in (lanes.interactive.until, lanes.batch.until):
-                    if until is not None and (first is None or until < first):
-                        first = until
+                for lane in (lanes.interactive, lanes.batch):
+                    # An empty lane keeps the time of its last run.
+                    if lane and lane.until is not None and (first is None or lane.until < first):
+                        first = lane.until
         return first
 
     def waiting_for(self, seconds: float, now: float, *, has_workers: bool) -> Iterator[WaitingRun]:

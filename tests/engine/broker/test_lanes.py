@@ -175,6 +175,19 @@ def test_the_first_gate_that_may_open_is_the_next_deadline() -> None:
     assert queue.words() == {"workers": 3}
 
 
+def test_a_lane_without_runs_has_no_deadline() -> None:
+    queue = lanes()
+    gate = FalseGate("x")
+    queue.add(run(ANN, "gone"), gate)
+    queue.add(run(ANN, "batch", priority="batch"), gate)
+    until = {"gone": 5.0, "batch": 7.0}
+    queue.serve(lambda _: lambda run: Wait(WaitCause.GATE, until[run.span_id], "limit"), set())
+    assert queue.next_until() == 5.0
+
+    queue.remove("gone")
+    assert queue.next_until() == 7.0
+
+
 def test_as_many_batch_runs_as_their_slice_go_before_a_new_interactive_run() -> None:
     gate = FalseGate("x")
     queue = lanes(max_places=1000)
