@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from headrace.runs.reader_credit import ReaderCredit
 from headrace.runs.run_plan import RunPlan
 from headrace.wire.bounds import MAX_AVOIDED, MAX_NAME, MAX_SECONDS, cut
@@ -13,7 +11,7 @@ from headrace.wire.messages import Acquire, Grant, Run
 def acquire_of(
     plan: RunPlan,
     attempt: int,
-    avoided: Sequence[int],
+    avoided: list[int],
     max_wait: float | None,
     *,
     is_provider_retry: bool = False,
@@ -26,7 +24,7 @@ def acquire_of(
         cut(plan.provider, MAX_NAME),
         cut(plan.model, MAX_NAME),
         plan.priority,
-        list(avoided[-MAX_AVOIDED:]),
+        avoided[-MAX_AVOIDED:],
         plan.is_traced,
         is_repeat,
         plan.account,
