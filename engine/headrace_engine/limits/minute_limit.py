@@ -164,6 +164,7 @@ class MinuteLimit:
 
         ``is_refused``: the provider took no request, because a limit was reached.
         """
+        is_earlier = mark is None and self.configured is None
         mark = mark or Mark(0, now, self._before, 0)
         if self.said is None and said.limit is not None:
             self.said = SaidLevel(said.limit)
@@ -172,7 +173,7 @@ class MinuteLimit:
         if level is None or used is None:
             return
         self._advance(now)
-        self._adjust(used - mark.used - self._adjusted)
+        self._adjust(used - mark.used - self._adjusted, is_earlier=is_earlier)
         level.share(self._others.total, self.mean, now, is_refused=is_refused)
 
     def refused(self, now: float) -> None:
@@ -180,13 +181,18 @@ class MinuteLimit:
         if self.left(now) > self.limit // _ROOM_PART:
             self._pacing.refused(now)
 
-    def _adjust(self, unknown: int) -> None:
-        """So much more is used than was counted: by others, or by runs before the limit was known. Negative: less."""
+    def _adjust(self, unknown: int, *, is_earlier: bool) -> None:
+        """So much more is used than was counted: by others, or by runs before the limit was known. Negative: less.
+
+        What was counted last is taken back first: responses come in another order than their runs went, and what is
+        given and taken all the time would else make old amounts new. ``is_earlier``: told by a run from before the limit
+        was known. What it finds is taken for this engine's own, so that a first burst does not look like others.
+        """
         if unknown > 0:
-            self._others.add(unknown)
+            (self._window if is_earlier else self._others).add(unknown)
             self._adjusted += unknown
         elif unknown < 0:
-            self._adjusted -= self._others.remove_oldest(-unknown)
+            self._adjusted -= self._others.remove_newest(-unknown)
 
     def left(self, now: float) -> int:
         """Return how much of the limit is left now, pacing aside."""

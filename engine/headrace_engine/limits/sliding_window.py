@@ -81,10 +81,10 @@ class SlidingWindow:
                 return (number + _SLOTS) / SLOTS_PER_SECOND
         return (self.slot + _SLOTS) / SLOTS_PER_SECOND
 
-    def remove_oldest(self, amount: int) -> int:
-        """Forget an amount, the oldest first. Return how much there was of it."""
+    def remove_newest(self, amount: int) -> int:
+        """Forget an amount, the newest first. Return how much there was of it."""
         removed = 0
-        for slot, found in self.slots() if self.total else ():
+        for slot, found in reversed(self.slots()) if self.total else ():
             if removed >= amount:
                 break
             part = min(found, amount - removed)

@@ -217,6 +217,19 @@ def test_the_expected_wait_behind_others() -> None:
     assert limits.expected_wait(6000, 120_000, ONE, START) == pytest.approx(605, abs=15)
 
 
+def test_a_first_burst_before_the_limit_was_known_is_not_taken_for_others() -> None:
+    limits = RateLimits()
+    limits.said([SaidLimit("requests", 600, 480, 60.0)], None, START)
+    for left in range(479, -1, -1):
+        now = START + (480 - left) / 10
+        limits.said([SaidLimit("requests", 600, left, 60.0)], limits.take(ONE, now), now)
+
+    assert limits.wait(ONE, "interactive", START + 50) == pytest.approx(START + 61, abs=0.5)
+    for number in range(20):  # 120 are free again, and leave at twice the rate
+        assert limits.wait(ONE, "interactive", START + 62 + number / 10) is None
+        limits.take(ONE, START + 62 + number / 10)
+
+
 def test_who_asks_for_the_expected_wait_holds_nobody_up() -> None:
     limits = RateLimits(LimitConfig(requests_per_minute=100), START)
     for number in range(100):

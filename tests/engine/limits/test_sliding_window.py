@@ -71,16 +71,16 @@ def test_changes_of_earlier_slots_leave_the_window_when_their_slots_do(
     assert window.total == 0
 
 
-def test_the_oldest_is_forgotten_first() -> None:
+def test_the_newest_is_forgotten_first() -> None:
     window = SlidingWindow()
     for second, amount in ((100.0, 5), (101.0, 7), (102.0, 9)):
         window.advance(slot_of(second))
         window.add(amount)
 
-    assert window.remove_oldest(8) == 8
-    assert window.slots() == [(slot_of(101.0), 4), (slot_of(102.0), 9)]
-    assert window.remove_oldest(100) == 13
-    assert window.remove_oldest(1) == 0
+    assert window.remove_newest(8) == 8
+    assert window.slots() == [(slot_of(100.0), 5), (slot_of(101.0), 7), (slot_of(102.0), 1)]
+    assert window.remove_newest(100) == 13
+    assert window.remove_newest(1) == 0
 
 
 def test_a_window_goes_to_the_next_broker_but_for_what_is_old_or_in_the_future() -> None:
