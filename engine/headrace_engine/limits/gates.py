@@ -7,6 +7,8 @@ failure that is the provider's, or by the first response that tells limits: unti
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from heapq import nlargest
 from typing import Any, assert_never
 
 import msgspec
@@ -22,7 +24,6 @@ from headrace_engine.limits.gate import Draw, KeyRefused, Refusal
 from headrace_engine.limits.key_ring import KeyRing
 from headrace_engine.limits.key_spread import ANY_KEY, KeySpread
 from headrace_engine.limits.pool import (
-    IDLE_AFTER,
     Account,
     AccountName,
     Pool,
@@ -32,17 +33,25 @@ from headrace_engine.limits.pool import (
     Shared,
     Spending,
     account_status,
+    is_idle,
 )
 from headrace_engine.limits.rate_limits import RateLimits
 from headrace_engine.limits.shared_limits import SharedLimits
 
 MAX_LEARNED = 1024
-"""Pools that are made by what runs meet. Those that the settings ask for are made in any case."""
+"""Pools that are made by what runs meet. Where there are more, only those that the settings ask for are made."""
+MAX_POOLS = 4096
+"""Pools in all. A run that needs one more is refused until another one has been idle for a minute."""
+MAX_TOLD = 1024
+"""Pools that the status tells: those with the most runs."""
 _LOOK_INTERVAL = 60.0
 """Seconds between two looks for pools that nobody uses."""
+_CROWDED_INTERVAL = 1.0
+"""The same, while there are so many pools that no more are made."""
 _REMEMBERED = 4096
 """Answers of :meth:`PoolGates.gate_of` that are remembered."""
 _NO_RETRY = "the provider fails so often that no more retries are sent: more than a fifth of the runs were tried again"
+_TOO_MANY = f"limits of {MAX_POOLS:,} keys and models are counted already"
 _NO_HEDGE = "no second attempt beside the first one: too many were sent, or the pool has little left"
 
 
@@ -87,6 +96,7 @@ class PoolGates:
         self._is_open = False
         self._now = 0.0
         self._look_at = 0.0
+        self._crowded_look_at = 0.0
         self._regroup()
 
     @property
@@ -118,6 +128,8 @@ class PoolGates:
             return None
         if now >= self._look_at:
             self._forget_idle(now)
+        if len(self._pools) >= MAX_POOLS and self._is_without_place(question):
+            return ("queue_full", _TOO_MANY, _LOOK_INTERVAL)
         if self._spending is not None and (refusal := self._spending.refusal(question, now)) is not None:
             return refusal
         if not is_further:
@@ -161,12 +173,11 @@ class PoolGates:
     def keys_told(self, epoch: int, keys: Mapping[str, Sequence[str]], now: float) -> None:
         """A worker says which keys it has."""
         self._now = now
-        for provider, hashes in keys.items():
-            ring = self._ring(provider)
-            if ring.told(epoch, hashes):
-                self._shared.is_changed = True
-                self._name_own_pools(provider, ring)
-                self._regroup()
+        changed = [provider for provider, hashes in keys.items() if self._ring(provider).told(epoch, hashes)]
+        if changed:
+            self._shared.is_changed = True
+            self._name_own_pools(set(changed))
+            self._regroup()
 
     def worker_left(self, epoch: int) -> None:
         """A worker is gone. A key that no worker has is forgotten."""
@@ -209,14 +220,19 @@ class PoolGates:
 
     def pools(self, waiting: Mapping[Hashable, int], now: float) -> list[PoolStatus]:
         """Return the pools for the engine's status. ``waiting``: the key of a gate → how many runs wait at it."""
-        found = [
-            account_status(one, self._own_key(name.provider), now)
-            for name, one in self._accounts.items()
-            if one.is_limited
-        ]
-        found += [spread.status(waiting.get(name, 0)) for name, spread in self._spreads.items()]
+        told = list(self._pools.values())
+        spreads = list(self._spreads.values())
+        if len(told) + len(spreads) > MAX_TOLD:
+            told = nlargest(MAX_TOLD, told, lambda pool: (waiting.get(pool.key, 0), pool.running, pool.granted_total))
+            spreads = nlargest(MAX_TOLD, spreads, lambda spread: (waiting.get(spread.key, 0), spread.granted_total))
+        found = [spread.status(waiting.get(spread.key, 0)) for spread in spreads]
+        accounts: dict[AccountName, Account] = {}
+        for pool in told:
+            name = pool.name
+            accounts[name.account] = pool.account
+            found.append(pool.status(self._own_key(name.provider), waiting.get(name, 0), now))
         found += [
-            pool.status(self._own_key(name.provider), waiting.get(name, 0), now) for name, pool in self._pools.items()
+            account_status(one, self._own_key(one.name.provider), now) for one in accounts.values() if one.is_limited
         ]
         return sorted(found, key=lambda pool: (pool.provider, pool.model, pool.key))
 
@@ -265,27 +281,41 @@ class PoolGates:
 
     def _find(self, name: PoolName) -> Pool | KeySpread | None:
         """Return the gate with this name, if there is one or the settings ask for one."""
-        if name.key == ANY_KEY:
-            return self._spread(name)
-        pool = self._pools.get(name)
-        if pool is None and self._is_asked_for(name):
-            pool = self._pool(name)
-        return pool
+        known = self._spreads.get(name) or self._pools.get(name)
+        if known is not None or not self._is_asked_for(name) or len(self._pools) >= MAX_POOLS:
+            return known
+        return self._gate(name)
+
+    def _gate(self, name: PoolName) -> Pool | KeySpread:
+        return self._spread(name) if name.key == ANY_KEY else self._pool(name)
+
+    def _is_without_place(self, question: Acquire) -> bool:
+        """Return whether a run needs a pool for which there is no place, also after a look for pools that nobody uses."""
+        if self.gate_of(question) is not None or not self._is_asked_for(self._name(question)):
+            return False
+        self._make_places()
+        return len(self._pools) >= MAX_POOLS
+
+    def _make_places(self) -> None:
+        """There are many pools: forget those that are idle, but do not look for them again and again."""
+        if self._now >= self._crowded_look_at:
+            self._crowded_look_at = self._now + _CROWDED_INTERVAL
+            self._forget_idle(self._now, is_crowded=True)
 
     def _make(self, question: Acquire) -> Pool | KeySpread | None:
         """Make the gate of a run. None: there are too many."""
         if len(self._pools) >= MAX_LEARNED:
-            self._forget_idle(self._now, is_crowded=True)
+            self._make_places()
             if len(self._pools) >= MAX_LEARNED:
                 return None
-        name = self._name(question)
-        gate = self._spread(name) if name.key == ANY_KEY else self._pool(name)
+        gate = self._gate(self._name(question))
         self._regroup()
         return gate
 
     def _is_asked_for(self, name: PoolName) -> bool:
         return (
-            self._spending is not None
+            name.key == ANY_KEY
+            or self._spending is not None
             or self._limits.of_provider(name.provider) is not None
             or self._limits.of_family(name.provider, name.family) is not None
         )
@@ -293,6 +323,7 @@ class PoolGates:
     def _name(self, question: Acquire) -> PoolName:
         """Return the name of a run's pool: the key and the address that it does not name are the engine's own."""
         key, _, address = question.account.partition("@")
+        key = "" if key == ANY_KEY else key  # no caller's key has this name
         provider = question.provider
         address = address or self._addresses.get(provider, "")
         return PoolName(provider, key or self._own_key(provider), address, model_family(question.model))
@@ -334,13 +365,12 @@ class PoolGates:
     def _ring(self, provider: str) -> KeyRing:
         return self._rings.setdefault(provider, KeyRing(provider))
 
-    def _name_own_pools(self, provider: str, ring: KeyRing) -> None:
+    def _name_own_pools(self, providers: AbstractSet[str]) -> None:
         """The engine's only key has become known: what was counted without its name is its own."""
-        if len(ring.keys) != 1:
-            return
-        for name in [name for name in self._accounts if name.provider == provider and not name.key]:
-            known = name._replace(key=ring.keys[0])
-            if known in self._accounts:
+        for name in [name for name in self._accounts if not name.key and name.provider in providers]:
+            keys = self._rings[name.provider].keys
+            known = name._replace(key=keys[0] if keys else "")
+            if len(keys) != 1 or known in self._accounts:
                 continue
             account = self._accounts[known] = self._accounts.pop(name)
             account.name = known
@@ -362,12 +392,18 @@ class PoolGates:
         for pool in self._pools.values():
             pool.forget_old(now)
         pools = {name: pool for name, pool in self._pools.items() if not pool.is_forgotten(now, is_crowded=is_crowded)}
-        spreads = {name: spread for name, spread in self._spreads.items() if now - spread.used_at < IDLE_AFTER}
+        spreads = {
+            name: spread
+            for name, spread in self._spreads.items()
+            if not is_idle(spread.used_at, now, is_crowded=is_crowded)
+        }
         if (len(pools), len(spreads)) == (len(self._pools), len(self._spreads)):
             return
         self._pools, self._spreads = pools, spreads
         used = {name.account for name in pools}
         self._accounts = {name: account for name, account in self._accounts.items() if name in used}
+        providers = {name.provider for name in used}
+        self._rings = {name: ring for name, ring in self._rings.items() if name in providers or ring.is_known}
         self._shared.is_changed = True
         self._regroup()
 

@@ -47,6 +47,11 @@ class KeyRing:
         self._refused = set(refused)
 
     @property
+    def is_known(self) -> bool:
+        """Whether anything is known of the provider's keys."""
+        return bool(self._told or self._refused)
+
+    @property
     def refused_keys(self) -> list[str]:
         """The keys that the provider refused."""
         return sorted(self._refused)

@@ -61,7 +61,7 @@ class KeySpread:
     def adopt(self, question: Acquire, key: str, now: float, went_at: float | None = None) -> RunTicket:
         """Count a run that has its lease already, with this key; with any key if it is not known."""
         self.used_at = now
-        pool = self._pool_of(key) if key else self._pools(now)[0]
+        pool = self._pool_of(key) if key in self._ring.keys else self._pools(now)[0]
         return pool.adopt(question, now, went_at)
 
     def answered(self, ticket: Ticket, report: ResponseReport, now: float) -> None:
@@ -96,4 +96,4 @@ class KeySpread:
         )
 
     def _pools(self, now: float) -> list[Pool]:
-        return [self._pool_of(key) for key in self._ring.usable(now)]
+        return [self._pool_of(key) for key in self._ring.usable(now) or ("",)]

@@ -30,6 +30,8 @@ IDLE_AFTER = 600.0
 """Seconds without a run after which a pool is forgotten."""
 TOLD_FOR = 24 * 3600.0
 """The same for a pool whose limits headers have told."""
+CROWDED_AFTER = 62.0
+"""The same where there is no place for other pools: no limit per minute counts a run for longer."""
 _NEEDED_FOR_HEDGE = 0.2
 """A hedge is allowed only while more than this part of each limit is left."""
 _MEAN_WEIGHT = 0.05
@@ -292,9 +294,9 @@ class Pool:
         What headers said is kept for longer, unless there is no place for other pools: a burst after a quiet hour would
         go beyond a limit that nobody knows any more.
         """
-        is_told = self.rates.is_known and self.configured is None and not is_crowded
+        is_told = self.rates.is_known and self.configured is None
         return (
-            now - self.used_at >= (TOLD_FOR if is_told else IDLE_AFTER)
+            is_idle(self.used_at, now, is_told=is_told, is_crowded=is_crowded)
             and self._concurrency.is_at_rest(now)
             and self._breaker.is_closed
             and self._blocking.is_at_rest(now)
@@ -417,6 +419,13 @@ class Pool:
     def _change(self, now: float) -> None:
         self.used_at = now
         self._shared.is_changed = True
+
+
+def is_idle(used_at: float, now: float, *, is_crowded: bool, is_told: bool = False) -> bool:
+    """Return whether a gate was used so long ago that it need not be kept. ``is_crowded``: there is no place for others."""
+    if is_crowded:
+        return now - used_at >= CROWDED_AFTER
+    return now - used_at >= (TOLD_FOR if is_told else IDLE_AFTER)
 
 
 def count_attempt(question: Acquire, retries: RetryBudget, hedges: HedgeBudget, now: float) -> None:

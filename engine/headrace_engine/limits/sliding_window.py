@@ -94,6 +94,8 @@ class SlidingWindow:
 
     def slots(self) -> list[tuple[int, int]]:
         """Return the slots that are not empty, oldest first: number of the slot, amount."""
+        if not self.total:
+            return []
         numbers = range(self.slot - _SLOTS + 1, self.slot + 1)
         return [(number, amount) for number in numbers if (amount := self.amounts[number % _SLOTS])]
 

@@ -9,8 +9,9 @@ from headrace.settings.settings import ProviderConfig, Settings
 from headrace.wire.accounts import account_of, short_hash
 from headrace.wire.messages import Acquire, Release, ResponseReport, SaidLimit, TokenCounts
 from headrace_engine.limits.gate import Gates, KeyRefused, Refusal, Ticket
-from headrace_engine.limits.gates import MAX_LEARNED, PoolGates
-from headrace_engine.limits.pool import IDLE_AFTER, TOLD_FOR
+from headrace_engine.limits.gates import MAX_LEARNED, MAX_POOLS, MAX_TOLD, PoolGates
+from headrace_engine.limits.key_spread import ANY_KEY
+from headrace_engine.limits.pool import CROWDED_AFTER, IDLE_AFTER, TOLD_FOR
 
 BASE_URL = "https://api.example.com/v1"
 PROVIDERS = {"openai": ProviderConfig(api="openai-chat", base_url=BASE_URL)}
@@ -456,3 +457,69 @@ def test_limits_that_are_new_hold_up_runs_that_nothing_limited() -> None:
     gate = gates.gate_of(question)
     assert gate is not None
     assert gate.wait("interactive", question, 0.0) is not None
+
+
+def test_a_caller_that_names_its_key_as_the_engine_names_any_of_several_has_the_engines_own_pool() -> None:
+    gates = gates_of({"openai": LimitConfig(max_concurrency=3)})
+    question = asked(account=f"{ANY_KEY}@")
+    assert gates.gate_of(question) is gates.gate_of(asked())
+    enter(gates, question, 0.0)
+
+
+def test_a_ring_that_loses_its_last_key_lets_runs_go_on() -> None:
+    gates = gates_of()
+    gates.keys_told(1, {"openai": ["a", "b"]}, 0.0)
+    before = gates.gate_of(asked())
+    assert before is not None
+    gates.keys_told(1, {"openai": []}, 0.0)
+
+    assert before.expected_wait(asked(), 10, 0.0) == 0.0
+    assert before.wait("interactive", asked(), 0.0) is None
+    ticket = before.enter(asked(), 0.0)
+    ticket.gate.leave(ticket, None, 0.0)
+
+
+def test_a_held_lease_with_a_key_that_nobody_has_makes_no_pool_for_it() -> None:
+    gates = gates_of()
+    gates.keys_told(1, {"openai": ["a", "b"]}, 0.0)
+    for number in range(10):
+        assert gates.adopt(asked(), f"key{number}", 0.0) is not None
+    assert {pool.key for pool in gates.pools({}, 0.0)} <= {"any", "a", "b"}
+
+
+def test_there_are_so_many_pools_in_all_and_an_idle_one_makes_place() -> None:
+    gates = gates_of({"openai": LimitConfig(requests_per_minute=6000)})
+    for number in range(MAX_POOLS):
+        question = asked(account=f"key{number}@")
+        assert gates.refusal(question, 0.0) is None
+        ticket = enter(gates, question, 0.0)
+        ticket.gate.leave(ticket, None, 0.0)
+    refused = gates.refusal(asked(account="one more@"), 10.0)
+    assert refused is not None
+    assert refused[0] == "queue_full"
+    assert gates.gate_of(asked(account="one more@")) is None
+    assert gates.refusal(asked(account="key7@"), 10.0) is None, "has its pool"
+    assert gates.refusal(asked(provider="other"), 10.0) is None, "needs none"
+    assert len(gates.pools({}, 10.0)) <= 2 * MAX_TOLD
+
+    assert gates.refusal(asked(account="one more@"), CROWDED_AFTER) is None
+    assert gates.gate_of(asked(account="one more@")) is not None
+
+
+def test_nothing_is_kept_of_a_provider_that_no_run_asks_for() -> None:
+    gates = gates_of()
+    sizes = []
+    for turn in range(2):
+        for number in range(100):
+            question = asked(provider=f"provider{turn}-{number}")
+            fail_unlearned(gates, question, failed(question, 503), turn * 2000.0)
+        gates.refusal(asked(provider=f"provider{turn}-0"), turn * 2000.0 + IDLE_AFTER)
+        sizes.append(len(gates._rings))
+    assert sizes == [0, 0]
+
+
+def test_thousands_of_providers_with_keys_are_told_at_once() -> None:
+    gates = gates_of()
+    generation = gates.generation
+    gates.keys_told(1, {f"provider{number}": ["a", "b"] for number in range(3000)}, 0.0)
+    assert gates.generation == generation + 1, "runs are regrouped once"
