@@ -17,6 +17,7 @@ from functools import partial
 
 import msgspec
 
+from headrace.wire.bounds import MAX_SECONDS
 from headrace.wire.messages import Acquire, Grant, Hold, RefusalKind, Refuse, Release, ResponseReport, Revoke, WaitWord
 from headrace_engine.broker.choice import NO_WORKERS_TIMEOUT, choose
 from headrace_engine.broker.connected_workers import ConnectedWorker, ConnectedWorkers
@@ -140,6 +141,7 @@ class Admission:
             if question.is_hedge:
                 self._lanes.remove(run.span_id)
                 answers.append(self._refuse(run.client, question, "no_hedge", _NO_HEDGE))
+                answers += self._assign()  # the lane must know again what its first run waits for
             elif question.max_wait is not None:
                 self._deadlines.add(run, question.max_wait, len(self._lanes))
         return answers
@@ -165,14 +167,16 @@ class Admission:
         if isinstance(holder, Lease) and (holder.attempt, holder.epoch) == (attempt, epoch):
             return []
         owner = self._owner(client)
-        if not self._leases.shares.may_tell(epoch, owner, self._workers.max_runs):
-            return []  # more than an earlier broker can have given
-        self._drop(span_id)
         question, run, ticket = hold.question, None, None
         if question is not None and (question.span_id, question.attempt) == (span_id, attempt):
             run = WaitingRun(client, question, now, self._processes.get(client, 0))
-            ticket = self._gates.adopt(question, hold.key, now, now - hold.age)
-        self._leases.add(Lease(span_id, client, owner, attempt, epoch, run, "", ticket), is_told=True)
+        places = run.places if run is not None else 1
+        if not self._leases.shares.may_tell(epoch, owner, self._workers.max_runs, places):
+            return []  # more than an earlier broker can have given
+        self._drop(span_id)
+        if run is not None:
+            ticket = self._gates.adopt(run.question, hold.key, now, now - hold.age)
+        self._leases.add(Lease(span_id, client, owner, attempt, epoch, run, "", ticket, places), is_told=True)
         return self._assign()
 
     def released(self, client: bytes, release: Release, now: float) -> list[Send]:
@@ -307,7 +311,10 @@ class Admission:
         until = self._lanes.next_until()
         is_open = until is not None and until <= now
         granted = self._assign() if self._leases.shares.recovered(now) or is_open else []
-        return [*refused, *granted, *(self._waited_too_long(run) for run in self._deadlines.due(now))]
+        late = [self._waited_too_long(run) for run in self._deadlines.due(now)]
+        # The runs behind those that have gone may be smaller, and need not wait as long.
+        more = self._assign() if refused or late else []
+        return [*refused, *granted, *late, *more]
 
     def _waited_too_long(self, run: WaitingRun) -> Send:
         """Take a run out of the queue whose client does not let it wait longer."""
@@ -330,6 +337,8 @@ class Admission:
                 asked.setdefault(lease.epoch, []).append((lease.span_id, lease.attempt, process))
             else:
                 ended.append(self._revoke(lease))
+        if ended:
+            ended += self._assign()  # they may have had shares of gates
         return [*ended, *(Ask(epoch, leases) for epoch, leases in asked.items())]
 
     def checked(self, epoch: int, answers: Iterable[tuple[str, int, bool]]) -> list[Send]:
@@ -414,6 +423,8 @@ class Admission:
         self, client: bytes, question: Acquire, kind: RefusalKind, reason: str, retry_after: float | None = None
     ) -> Send:
         self.refused_total += 1
+        if retry_after is not None:
+            retry_after = min(retry_after, MAX_SECONDS)
         return Send(client, Refuse(question.span_id, question.attempt, kind, reason, retry_after))
 
     def _holder(self, span_id: str) -> Lease | WaitingRun | None:

@@ -27,7 +27,7 @@ _TOLD_FACTOR = 4
 After broken connections, the broker may have given a place to a new client while the earlier client still uses it.
 """
 _MOST_TOLD = 100_000
-"""Leases of an earlier broker that one client may report."""
+"""Leases of an earlier broker that one client may report. One with a large question counts as several."""
 
 
 class ClientShares:
@@ -42,15 +42,15 @@ class ClientShares:
         # Clients that took leases and did not use them, and until when they have few places.
         self._idle: dict[Owner, float] = {}
 
-    def taken(self, epoch: int, owner: Owner) -> None:
-        """A client has one place more."""
+    def taken(self, epoch: int, owner: Owner, size: int = 1) -> None:
+        """A client has one place more. ``size``: how much its lease counts among those of an earlier broker."""
         self._places[epoch, owner] += 1
-        self._owned[owner] += 1
+        self._owned[owner] += size
 
-    def given_back(self, epoch: int, owner: Owner) -> None:
+    def given_back(self, epoch: int, owner: Owner, size: int = 1) -> None:
         """A client has one place less."""
-        _count_down(self._places, (epoch, owner))
-        _count_down(self._owned, owner)
+        _count_down(self._places, (epoch, owner), 1)
+        _count_down(self._owned, owner, size)
 
     def has_room(self, epoch: int, owner: Owner, max_runs: int) -> bool:
         """Return whether a client may have one more place of a worker."""
@@ -59,13 +59,13 @@ class ClientShares:
             limit = max(limit // _IDLE_SHARE, 1)
         return self._places[epoch, owner] < limit
 
-    def may_tell(self, epoch: int, owner: Owner, max_runs: int) -> bool:
-        """Return whether a client may tell of one more lease of an earlier broker.
+    def may_tell(self, epoch: int, owner: Owner, max_runs: int, size: int = 1) -> bool:
+        """Return whether a client may tell of one more lease of an earlier broker, which counts as ``size``.
 
         Its worker may not be connected yet.
         """
         limit = max_runs if owner in self._idle else _TOLD_FACTOR * max_runs
-        return self.has_room(epoch, owner, limit) and self._owned[owner] < _MOST_TOLD
+        return self.has_room(epoch, owner, limit) and self._owned[owner] + size <= _MOST_TOLD
 
     def unused(self, counts: Mapping[Owner, int], max_runs: int, now: float) -> None:
         """Clients did not use this many leases."""
@@ -88,7 +88,7 @@ class ClientShares:
         return len(self._idle) < before
 
 
-def _count_down(counter: Counter[K], key: K) -> None:
-    counter[key] -= 1
+def _count_down(counter: Counter[K], key: K, by: int) -> None:
+    counter[key] -= by
     if not counter[key]:
         del counter[key]

@@ -58,6 +58,15 @@ class _ClientRuns:
                 return user.next()
         return islice(chain.from_iterable(user.next() for user in self.users.values()), 2 * _LOOKED_AT)
 
+    def ahead_of(self, run: WaitingRun) -> int:
+        """Return how many of the client's runs go before a new one, at most."""
+        user = self.users.get(run.question.user)
+        own = 0
+        if user is not None:
+            own = len(user.retries) + (0 if run.question.is_retry else len(user.first))
+        others = len(self.users) - (user is not None)
+        return min(self.count, own + (own + 1) * others)
+
     def add(self, run: WaitingRun) -> None:
         """Put a run behind the other runs of its user."""
         user = self.users.get(run.question.user)
@@ -145,10 +154,13 @@ class Lane:
         self.until = None
         return None
 
-    def ahead_of(self, owner: Owner) -> int:
-        """Return how many runs go before a new run of this client, at most: its own, and as many of each other client."""
-        runs = self._clients.get(owner)
-        own = runs.count if runs is not None else 0
+    def ahead_of(self, run: WaitingRun) -> int:
+        """Return how many runs go before a new run, at most: those of its user, as many of each other user of its client.
+
+        And as many as these are of each other client.
+        """
+        runs = self._clients.get(run.owner)
+        own = runs.ahead_of(run) if runs is not None else 0
         others = len(self._clients) - (runs is not None)
         return min(self._count, own + (own + 1) * others)
 

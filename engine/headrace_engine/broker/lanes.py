@@ -291,7 +291,7 @@ class Lanes:
         lanes = self._gates.get(gate.key if gate is not None else None)
         if lanes is None:
             return 0
-        ahead = lanes.lane(run.question.priority).ahead_of(run.owner)
+        ahead = lanes.lane(run.question.priority).ahead_of(run)
         if run.question.priority == "batch":
             return ahead + min(len(lanes.interactive), _BATCH_AFTER * (ahead + 1))
         return ahead + min(len(lanes.batch), ahead // _BATCH_AFTER)

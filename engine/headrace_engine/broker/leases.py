@@ -36,6 +36,8 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     """What the run waited for last; empty if it did not wait."""
     ticket: Ticket | None = None
     """The run's share of the limits; ``None`` if nothing limits it."""
+    places: int = 1
+    """How much the lease counts among those that a client may tell of: more than 1 if its question is large."""
 
     @property
     def is_traced(self) -> bool:
@@ -75,7 +77,7 @@ class Leases:
         """A client has a lease. ``is_told``: its client says that an earlier broker gave it."""
         self._leases[lease.span_id] = lease
         self._of_client.setdefault(lease.client, set()).add(lease.span_id)
-        self.shares.taken(lease.epoch, lease.owner)
+        self.shares.taken(lease.epoch, lease.owner, lease.places)
         worker = self._workers.find(lease.epoch)
         if worker is not None:
             worker.spans.add(lease.span_id)
@@ -91,7 +93,7 @@ class Leases:
         if not spans:
             del self._of_client[lease.client]
         self._checks.dropped(span_id)
-        self.shares.given_back(lease.epoch, lease.owner)
+        self.shares.given_back(lease.epoch, lease.owner, lease.places)
         if (worker := self._workers.find(lease.epoch)) is not None:
             worker.spans.discard(span_id)
         return lease

@@ -13,6 +13,8 @@ Owner = int | bytes
 
 _PLACE_BYTES = 1024
 _EPOCH_BYTES = 44
+_TEXT_BYTES = 60
+"""What a text in a list takes beside its characters."""
 
 
 class WaitingRun(msgspec.Struct, frozen=True, gc=False):
@@ -36,9 +38,12 @@ class WaitingRun(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def places(self) -> int:
-        """How many places of the queue the run takes: one for each KiB of its names and of its list ``avoid``."""
+        """How many places of the queue the run takes: one for each KiB of its names, its tags and its list ``avoid``."""
         question = self.question
         size = len(question.provider) + len(question.model) + _EPOCH_BYTES * len(question.avoid)
+        size += len(question.account) + len(question.user)
+        if question.tags:
+            size += sum(map(len, question.tags)) + _TEXT_BYTES * len(question.tags)
         return 1 + size // _PLACE_BYTES
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import sqrt
+
 import msgspec
 
 from headrace_engine.limits.gate import Draw
@@ -38,6 +40,11 @@ class Pace(msgspec.Struct):
     rate: float
     since: float
     next_at: float
+
+    def seconds_for(self, runs: int, now: float) -> float:
+        """Return the seconds in which so many runs are released, from now on."""
+        rate, growth = self.rate_at(now), self.rate * _GROWTH
+        return (sqrt(rate * rate + 2 * growth * runs) - rate) / growth
 
     def rate_at(self, now: float) -> float:
         """Return the rate to which the release has grown."""
@@ -78,6 +85,12 @@ class Blocking:
         if self._pace is None:
             return None
         return self._pace.next_at if now < self._pace.next_at else None
+
+    def expected_wait(self, ahead: int, now: float) -> float:
+        """Return the seconds until a run goes behind so many others."""
+        pace = self._pace
+        begin = max(now, self._blocked_until)
+        return begin - now + (0.0 if pace is None else pace.seconds_for(ahead, begin))
 
     def resume(self, now: float) -> None:
         """Count a run that went before this was made. It is taken for one that went lately."""

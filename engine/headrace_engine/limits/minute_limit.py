@@ -135,8 +135,9 @@ class MinuteLimit:
         self._window.advance(slot)
         self._others.advance(slot)
 
-    def take(self, amount: int, now: float) -> None:
-        """An amount goes now."""
+    def take(self, amount: int, now: float) -> int:
+        """An amount goes now. Return what is counted: no more than the limit, so that no run holds up others for longer than that."""
+        amount = min(amount, self.limit)
         window = self._window
         if window.slot != int(now * SLOTS_PER_SECOND):
             self._advance(now)
@@ -146,6 +147,7 @@ class MinuteLimit:
         self._pacing.take(amount, now)
         if self.said is not None:
             self.said.went(now)
+        return amount
 
     @property
     def used(self) -> int:

@@ -254,14 +254,10 @@ class Pool:
 
     def expected_wait(self, question: Acquire, ahead: int, now: float) -> float:
         cost = self._cost(question)
-        waits = [
-            rates.expected_wait(ahead, ahead * cost.tokens, cost, now) for rates in (self.rates, self.account.rates)
-        ]
+        waits = [rates.expected_wait(ahead, cost, now) for rates in (self.rates, self.account.rates)]
         if (until := self._breaker.until(now)) is not None:
             waits.append(until - now)
-        rate = self._blocking.rate(now)
-        if rate is not None:
-            waits.append(self._blocking.blocked_for(now) + ahead / rate)
+        waits.append(self._blocking.expected_wait(ahead, now))
         for concurrency in (self._concurrency, self.account.concurrency):
             limit = concurrency.limit
             if limit is not None and concurrency.running + ahead >= limit:

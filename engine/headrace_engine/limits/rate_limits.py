@@ -28,13 +28,15 @@ LIMIT_KINDS: tuple[LimitKind, ...] = get_args(LimitKind)
 class Reservation:
     """What one run took from the limits of one pool, from its grant to its end. Made by :meth:`RateLimits.take`.
 
-    ``number``: of the grant in its pool. ``used`` and ``granted``: where each kind of limit stood after it.
+    ``cost``: of the run. ``taken``: what each kind of limit counts of it. ``number``: of the grant in its pool.
+    ``used`` and ``granted``: where each kind of limit stood after it.
     """
 
-    __slots__ = ("at", "cost", "granted", "number", "used")
+    __slots__ = ("at", "cost", "granted", "number", "taken", "used")
 
     def __init__(self, cost: Cost, number: int, at: float) -> None:
         self.cost = cost
+        self.taken = list(cost)
         self.number = number
         self.at = at
         self.used = [0] * len(LIMIT_KINDS)
@@ -114,9 +116,9 @@ class RateLimits:
         """A run is granted: it takes its share of all limits, whether they have room or not."""
         self._number += 1
         reservation = Reservation(cost, self._number, now)
-        used, granted = reservation.used, reservation.granted
+        taken, used, granted = reservation.taken, reservation.used, reservation.granted
         for index, limit in self._active:
-            limit.take(cost[index], now)
+            taken[index] = limit.take(cost[index], now)
             used[index] = limit.used
             granted[index] = limit.granted
         if self._shared is not None:
@@ -127,9 +129,11 @@ class RateLimits:
         """The run took this many tokens, as far as is known now. May be called again with better figures."""
         cost = cost_of(input_tokens, output_tokens)
         for index, limit in self._active:
-            difference = cost[index] - reservation.cost[index]
-            if difference and reservation.number > limit.since:
-                limit.change(slot_of(reservation.at), difference, now)
+            if reservation.number > limit.since:
+                counted = min(cost[index], limit.limit)
+                if difference := counted - reservation.taken[index]:
+                    limit.change(slot_of(reservation.at), difference, now)
+                    reservation.taken[index] = counted
         if self._shared is not None:
             differences = (new - old for new, old in zip(cost, reservation.cost, strict=True))
             self._shared.settle(dict(zip(LIMIT_KINDS, differences, strict=True)))
@@ -179,15 +183,15 @@ class RateLimits:
                 self._limits[index] = None
         self._active = tuple((index, limit) for index, limit in enumerate(self._limits) if limit is not None)
 
-    def expected_wait(self, ahead_requests: int, ahead_tokens: int, cost: Cost, now: float) -> float:
-        """Return the seconds that a run will wait behind these others, as far as is known. 0.0 if no limit is known.
+    def expected_wait(self, ahead: int, cost: Cost, now: float) -> float:
+        """Return the seconds that a run will wait behind so many others, as far as is known. 0.0 if no limit is known.
 
-        The tokens of the others are taken to be input and output as those of the run itself.
+        The others are taken to be as large as the runs that went lately; if none went, as the run itself.
         """
         wait = 0.0
         for index, limit in self._active:
-            ahead = ahead_requests if index == 0 else ahead_tokens * cost[index] // max(cost.tokens, 1)
-            wait = max(wait, limit.expected_wait(cost[index] + ahead, now))
+            own = min(cost[index], limit.limit)
+            wait = max(wait, limit.expected_wait(own + round(ahead * (limit.mean or own)), now))
         return wait
 
     def rate_per_second(self) -> float | None:

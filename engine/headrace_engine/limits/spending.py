@@ -27,6 +27,8 @@ ANY_USER = "*"
 _DAY_SECONDS = 86_400
 _RETRY_SOON = 1.0
 """Seconds after which it may help to ask again, if only the estimates of running runs fill the limit."""
+_MOST = 1_000_000 * BILLIONTHS
+"""What one run costs at most. More can only be a mistake in its token counts, and the sums of a day must fit into 64 bits."""
 _MAX_MODELS = 1024
 """Models of which estimates are kept."""
 _FREE = frozenset(
@@ -271,7 +273,7 @@ class SpendingLimits:
         if dollars is None:
             self._note_unpriced(provider, model)
             return 0
-        return round(dollars * BILLIONTHS)
+        return min(round(dollars * BILLIONTHS), _MOST)
 
     def _note_unpriced(self, provider: str, model: str) -> None:
         if (provider, model) not in self._without_price and len(self._without_price) < _MAX_MODELS:

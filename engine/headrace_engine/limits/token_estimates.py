@@ -25,6 +25,8 @@ _MEMORY = 0.98
 """How much of its weight a past input keeps with each newer one."""
 _SAFETY = 3.0
 """How far above the mean the outputs of many runs together may be, as a multiple of what is usual."""
+_MOST = 10**12
+"""Tokens of one request at most. A larger figure, as a client may say by mistake, counts as this one."""
 _RATIOS = (0.1, 10.0)
 """The least and the most that an estimate of input tokens is corrected by."""
 
@@ -39,7 +41,8 @@ class Cost(NamedTuple):
 
 
 def cost_of(input_tokens: int, output_tokens: int) -> Cost:
-    """Return the cost of one request with these tokens."""
+    """Return the cost of one request with these tokens. A figure that no request can have is cut."""
+    input_tokens, output_tokens = min(input_tokens, _MOST), min(output_tokens, _MOST)
     return Cost(1, input_tokens + output_tokens, input_tokens, output_tokens)
 
 
@@ -104,7 +107,7 @@ class TokenEstimates:
         if estimated_input > 0 and input_tokens > 0:
             self._real = self._real * _MEMORY + input_tokens
             self._estimated = self._estimated * _MEMORY + estimated_input
-        self._outputs.append(output_tokens)
+        self._outputs.append(min(output_tokens, _MOST))
         self._new += 1
         if self._new >= min(_REFRESH, len(self._outputs) // _REFRESH + 1):
             self._new = 0

@@ -19,6 +19,8 @@ class FalseGate:
         self.key: Hashable = key
         self.room = room
         self.closed: GateWait | None = None
+        self.closed_to: dict[str, GateWait] = {}
+        """Runs that must wait, whatever else."""
         self.interval = 0.0
         """Seconds from one grant to the next."""
         self.reserved = 0
@@ -31,6 +33,8 @@ class FalseGate:
         self._next = float("-inf")
 
     def wait(self, priority: Priority, question: Acquire, now: float) -> GateWait | None:
+        if question.span_id in self.closed_to:
+            return self.closed_to[question.span_id]
         if self.closed is not None and (self.closed.until is None or now < self.closed.until):
             return self.closed
         if now < self._next:

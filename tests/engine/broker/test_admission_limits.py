@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from headrace.wire import codec
 from headrace.wire.messages import Acquire, Grant, Hold, Refuse, Release, ResponseReport, Revoke
 from headrace_engine.broker.admission import Admission, Ask, Send
 from headrace_engine.broker.lease_checks import FIRST_CHECK
@@ -220,6 +221,66 @@ def test_a_run_that_has_waited_as_long_as_it_may_is_refused() -> None:
     assert admission.next_deadline(3.0) == 6.0
     assert grants(admission.released(ANN, Release("a", 1), 4.0)) == ["late"]
     assert admission.due(6.0) == []
+
+
+def test_runs_behind_one_that_waits_no_longer_may_go_at_once() -> None:
+    gate = FalseGate("x")
+    admission = limited(gate)
+    gate.closed_to["large"] = GateWait("limit", 60.0)
+    admission.acquired(ANN, ask("large", max_wait=5.0), 0.0)
+    assert admission.acquired(ANN, ask("small"), 0.0) == []
+
+    answers = admission.due(5.0)
+    assert [type(answer.message).__name__ for answer in answers] == ["Refuse", "Grant"]
+    assert grants(answers) == ["small"]
+
+
+def test_a_lease_whose_worker_never_connected_gives_its_share_to_a_run_that_waits() -> None:
+    gate = FalseGate("x", room=1)
+    admission = limited(gate)
+    admission.held(BOB, Hold("held", 1, 99, question=ask("held")), 0.0)
+    assert admission.acquired(ANN, ask("a"), 0.0) == []
+    assert admission.next_deadline(0.0) is not None
+
+    answers = [step for step in admission.checks(FIRST_CHECK) if isinstance(step, Send)]
+    assert isinstance(answers[0].message, Revoke)
+    assert grants(answers[1:]) == ["a"]
+
+
+def test_a_hedge_that_is_refused_does_not_change_when_its_lane_is_looked_at() -> None:
+    gate = FalseGate("x")
+    admission = limited(gate)
+    gate.closed = GateWait("limit", 2.0)
+    admission.acquired(ANN, ask("a"), 0.0)
+    gate.closed_to["hedge"] = GateWait("limit", 50.0)
+
+    assert refusal(admission.acquired(ANN, ask("hedge", attempt=2, is_hedge=True), 0.0)).kind == "no_hedge"
+    assert admission.next_deadline(0.0) == 2.0
+
+
+def test_a_refusal_says_no_time_that_a_client_cannot_read() -> None:
+    gate = FalseGate("x")
+    gate.closed = GateWait("limit", 1e18)
+    admission = limited(gate)
+    refused = refusal(admission.acquired(ANN, ask("a", max_wait=1.0), 0.0))
+    codec.from_broker.decode(codec.encode_frame(1, [refused]))
+
+
+def test_leases_with_large_questions_count_as_several_that_a_client_tells_of() -> None:
+    admission = limited(max_runs=1_000_000)
+    large = ask("large", tags=["t" * 64] * 64)
+    told = 0
+    while told < 20_000:
+        admission.held(
+            ANN, Hold(f"held{told}", 1, 99, question=msgspec.structs.replace(large, span_id=f"held{told}")), 0.0
+        )
+        if admission.lease_count == told:
+            break
+        told += 1
+    assert told == 100_000 // 8
+    admission.client_left(ANN)
+    admission.held(ANN, Hold("again", 1, 99, question=ask("again")), 0.0)
+    assert admission.lease_count == 1
 
 
 # Gates that are made by what runs meet.

@@ -160,10 +160,22 @@ def test_a_client_without_a_share_says_so_of_its_own_runs_only() -> None:
 def test_a_new_run_waits_for_its_client_s_runs_and_for_as_many_of_each_other_client() -> None:
     lane = lane_of(*(waiting(ANN, f"a{number}") for number in range(5)), waiting(BOB, "b"))
 
-    assert lane.ahead_of(ANN) == 6
-    assert lane.ahead_of(BOB) == 3
-    assert lane.ahead_of(b"cyd") == 2
-    assert lane_of().ahead_of(ANN) == 0
+    assert lane.ahead_of(waiting(ANN, "new")) == 6
+    assert lane.ahead_of(waiting(BOB, "new")) == 3
+    assert lane.ahead_of(waiting(b"cyd", "new")) == 2
+    assert lane_of().ahead_of(waiting(ANN, "new")) == 0
+
+
+def test_a_retry_and_another_user_s_run_do_not_wait_for_all_runs_of_their_client() -> None:
+    def of_user(user: str, span_id: str, attempt: int = 1) -> WaitingRun:
+        return WaitingRun(ANN, Acquire(span_id, attempt, "openai", "m", user=user), 0.0)
+
+    lane = lane_of(*(of_user("u", f"a{number}") for number in range(1000)), of_user("v", "v1"))
+
+    assert lane.ahead_of(of_user("u", "last")) == 1001
+    assert lane.ahead_of(of_user("u", "retry", 2)) == 1
+    assert lane.ahead_of(of_user("v", "v2")) == 3
+    assert lane.ahead_of(of_user("w", "w1")) == 2
 
 
 def test_a_run_that_was_removed_is_not_served() -> None:

@@ -251,6 +251,15 @@ def test_a_run_with_long_names_or_many_workers_to_avoid_takes_more_places() -> N
     assert queue.no_room(7) == ""
 
 
+def test_tags_take_places_too() -> None:
+    tagged = WaitingRun(ANN, Acquire("a", 1, "openai", "m", tags=["t" * 64] * 64), 0.0)
+    assert tagged.places == 8
+    few = WaitingRun(
+        ANN, Acquire("a", 1, "openai", "gpt-4o", account="0" * 16 + "@", user="1" * 16, tags=["2" * 16] * 3), 0.0
+    )
+    assert few.places == 1
+
+
 # Runs that stop waiting.
 
 

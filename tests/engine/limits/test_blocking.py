@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import ceil
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -88,6 +89,17 @@ def test_backoffs_in_a_row_grow_up_to_a_minute_and_a_success_ends_the_row() -> N
     blocking.succeeded(now)
     blocking.refused(None, went_at=now, known_rate=None, now=now)
     assert blocking.blocked_for(now) <= 0.5
+
+
+def test_the_expected_wait_knows_that_the_release_grows() -> None:
+    assert Blocking(Random(1).uniform).expected_wait(1000, 10.0) == 0.0
+    blocking = blocked()
+    assert 2.0 <= blocking.expected_wait(0, 10.0) <= 2.1
+    expected = blocking.expected_wait(1000, 10.0)
+    times = released(blocking, 1001, 10.0, Random(1))
+    assert times[-1] - 10.0 == pytest.approx(expected, rel=0.1)
+    now = times[500]
+    assert blocking.expected_wait(500, times[-1]) < expected - (now - 10.0)
 
 
 def test_the_release_is_over_when_no_run_waits() -> None:

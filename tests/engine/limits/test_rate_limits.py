@@ -102,7 +102,7 @@ def test_without_any_limit_everything_may_go() -> None:
     assert not limits.is_known
     assert limits.wait(cost_of(10**9, 10**9), "batch", 5.0) is None
     assert limits.share_left(5.0) == 1.0
-    assert limits.expected_wait(10**6, 10**9, ONE, 5.0) == 0.0
+    assert limits.expected_wait(10**6, ONE, 5.0) == 0.0
     assert limits.rate_per_second() is None
 
 
@@ -212,9 +212,43 @@ def test_settings_may_change_and_what_was_used_stays_counted() -> None:
 def test_the_expected_wait_behind_others() -> None:
     limits = RateLimits(LimitConfig(requests_per_minute=600), START)
 
-    assert limits.expected_wait(10, 200, ONE, START) == 0.0
-    assert limits.expected_wait(600, 12_000, ONE, START) == pytest.approx(49, abs=3)
-    assert limits.expected_wait(6000, 120_000, ONE, START) == pytest.approx(605, abs=15)
+    assert limits.expected_wait(10, ONE, START) == 0.0
+    assert limits.expected_wait(600, ONE, START) == pytest.approx(49, abs=3)
+    assert limits.expected_wait(6000, ONE, START) == pytest.approx(605, abs=15)
+
+
+def test_a_large_run_behind_small_ones_does_not_take_them_for_large() -> None:
+    limits = RateLimits(LimitConfig(tokens_per_minute=60_000), START)
+    for _ in range(10):
+        limits.take(cost_of(5, 5), START)
+
+    assert limits.expected_wait(100, cost_of(1000, 10_000), START) < 15
+    assert limits.expected_wait(10_000, ONE, START) > 80
+
+
+@pytest.mark.parametrize("tokens", [601, 10**9, 2**63 - 1])
+def test_a_run_that_is_larger_than_a_limit_holds_up_the_next_one_for_a_minute(tokens: int) -> None:
+    limits = RateLimits(LimitConfig(tokens_per_minute=600), START)
+    limits.said([SaidLimit("tokens", 600, 600, 1.0)], None, START)
+    large = cost_of(tokens, tokens)
+    assert limits.wait(large, "interactive", START) is None
+    reservation = limits.take(large, START)
+    limits.settle(reservation, 2**63 - 1, 2**63 - 1, START + 1)
+    msgspec.msgpack.encode(limits.to_state(START + 1))
+
+    wait = limits.wait(ONE, "interactive", START + 1)
+    assert wait is not None
+    assert wait <= START + 62
+    assert limits.wait(ONE, "interactive", START + 62) is None
+
+
+def test_the_end_of_a_run_that_reserved_too_much_frees_no_place_of_another_run() -> None:
+    limits = RateLimits(LimitConfig(tokens_per_minute=1000), START)
+    limits.take(cost_of(200, 100), START)
+    large = limits.take(cost_of(10, 10**9), START)
+    limits.settle(large, 10, 90, START)
+
+    assert [level.left for level in limits.levels(START)] == [600]
 
 
 def test_a_first_burst_before_the_limit_was_known_is_not_taken_for_others() -> None:
@@ -236,12 +270,12 @@ def test_who_asks_for_the_expected_wait_holds_nobody_up() -> None:
         limits.take(ONE, START + number / 2)
     assert limits.wait(ONE, "interactive", START + 60) == pytest.approx(START + 61, abs=0.3)
 
-    assert limits.expected_wait(90, 1800, ONE, START + 60) > 30
+    assert limits.expected_wait(90, ONE, START + 60) > 30
 
     for number in range(3):
         assert limits.wait(ONE, "interactive", START + 62 + number) is None
         limits.take(ONE, START + 62 + number)
-        limits.expected_wait(90, 1800, ONE, START + 62 + number)
+        limits.expected_wait(90, ONE, START + 62 + number)
 
 
 def test_a_429_makes_bursts_smaller_only_where_a_limit_had_room() -> None:
@@ -253,10 +287,10 @@ def test_a_429_makes_bursts_smaller_only_where_a_limit_had_room() -> None:
     roomy.refused(START)
     full.refused(START)
 
-    assert roomy.expected_wait(100, 2000, ONE, START) > 0.0
+    assert roomy.expected_wait(100, ONE, START) > 0.0
     fresh = RateLimits(LimitConfig(requests_per_minute=600), START)
-    assert fresh.expected_wait(100, 2000, ONE, START) == 0.0
-    assert full.expected_wait(0, 0, ONE, START + 200) == full.expected_wait(100, 2000, ONE, START + 200) == 0.0
+    assert fresh.expected_wait(100, ONE, START) == 0.0
+    assert full.expected_wait(0, ONE, START + 200) == full.expected_wait(100, ONE, START + 200) == 0.0
 
 
 odd_numbers = st.one_of(st.none(), st.integers(-(2**70), 2**70), st.sampled_from([0, 1, -1, 10**12, 10**12 + 1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from headrace.pricing.prices import Price, PriceTable
 from headrace.settings.limit_settings import SpendingConfig
 from headrace.wire.accounts import short_hash
 from headrace.wire.messages import Acquire, Release, TokenCounts
+from headrace_engine.broker.spending_store import SpendingStore
 from headrace_engine.limits.spending import BILLIONTHS, Charge, Spender, SpendingLimits
 from headrace_engine.limits.token_estimates import DEFAULT_OUTPUT
 
@@ -188,6 +190,20 @@ def test_estimates_learn_from_what_runs_have_used() -> None:
     assert after is not None
     assert before.amount == (1000 + 2 * DEFAULT_OUTPUT) * 1000
     assert after.amount == (2000 + 2 * 100) * 1000
+
+
+def test_a_mistake_in_token_counts_does_not_overflow_what_the_store_can_keep(tmp_path: Path) -> None:
+    limits = spending(daily={"max_cost": 1_000_000_000})
+    for _ in range(5):
+        charge = limits.granted(ask(tokens=2**63 - 1, output=2**63 - 1), 0.0)
+        limits.ended(charge, release(TokenCounts(2**63 - 1, 2**63 - 1, 0, "provider")), 0.0)
+
+    amounts = limits.unsaved()
+    assert amounts is not None
+    assert set(amounts.values()) == {5 * 1_000_000 * BILLIONTHS}
+    store = SpendingStore(tmp_path)
+    assert set(store.exchange(amounts, "2025-11-29").values()) == set(amounts.values())
+    store.close()
 
 
 def test_settings_that_are_read_again_count_at_once_and_what_was_spent_stays() -> None:
