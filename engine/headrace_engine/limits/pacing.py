@@ -94,8 +94,9 @@ class Pacing:
             self._careful_until = -math.inf
             self.configure(self._limit, now)
         self._move(now)
-        self._level = min(self._level - amount, max(_OVERFILL * self.burst, self._level))
-        self._peak -= amount
+        # However much more than they reserved runs have used: after a minute, the provider has forgotten it.
+        self._level = max(min(self._level - amount, max(_OVERFILL * self.burst, self._level)), -self._limit)
+        self._peak = max(self._peak - amount, -self._limit)
 
     def hold(self, amount: int, until: float, now: float) -> None:
         """A run of this amount waits for something else, as far as is known until this time. Only it may leave at once then."""

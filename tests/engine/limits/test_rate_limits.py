@@ -242,6 +242,18 @@ def test_a_run_that_is_larger_than_a_limit_holds_up_the_next_one_for_a_minute(to
     assert limits.wait(ONE, "interactive", START + 62) is None
 
 
+def test_runs_that_use_far_more_than_they_reserved_hold_up_others_for_a_minute() -> None:
+    limits = RateLimits(LimitConfig(tokens_per_minute=6000), START)
+    reservations = [limits.take(ONE, START) for _ in range(20)]
+    for reservation in reservations:
+        limits.settle(reservation, 0, 6000, START + 1)
+
+    wait = limits.wait(ONE, "interactive", START + 1)
+    assert wait is not None
+    assert START + 55 <= wait <= START + 63
+    assert limits.wait(ONE, "interactive", START + 63) is None
+
+
 def test_the_end_of_a_run_that_reserved_too_much_frees_no_place_of_another_run() -> None:
     limits = RateLimits(LimitConfig(tokens_per_minute=1000), START)
     limits.take(cost_of(200, 100), START)
