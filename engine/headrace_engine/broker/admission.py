@@ -388,7 +388,7 @@ class Admission:
         return answers
 
     def _grant(self, run: WaitingRun, worker: ConnectedWorker, gate: Gate | None, waited_for: WaitWord = "") -> Send:
-        ticket = gate.enter(run.question, self._now) if gate is not None else None
+        ticket = gate.enter(run.question, self._now, worker.epoch) if gate is not None else None
         lease = Lease(run.span_id, run.client, run.owner, run.attempt, worker.epoch, run, waited_for, ticket)
         self._leases.add(lease)
         self.granted_total += 1

@@ -51,8 +51,11 @@ class Gate(Protocol):
     def wait(self, priority: Priority, question: Acquire, now: float) -> GateWait | None:
         """Return why this run may not go now; None if it may."""
 
-    def enter(self, question: Acquire, now: float) -> Ticket:
-        """Take the run's share: it is granted now. Called only if :meth:`wait` returned None at the same time."""
+    def enter(self, question: Acquire, now: float, epoch: int = 0) -> Ticket:
+        """Take the run's share: it is granted now. Called only if :meth:`wait` returned None at the same time.
+
+        ``epoch``: of the worker that it goes to. The run's key is one that this worker has.
+        """
 
     def late_refusal(self, question: Acquire, now: float) -> Refusal | None:
         """Return why a run that has waited gets no lease after all: other runs have used up the money meanwhile."""

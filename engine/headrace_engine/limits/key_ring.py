@@ -61,6 +61,12 @@ class KeyRing:
         kept = [key for key in self.keys if key not in self._refused]
         return [key for key in kept if self._aside_until.get(key, now) <= now] or kept or list(self.keys)
 
+    def usable_on(self, epoch: int, now: float) -> list[str]:
+        """Return the keys in rotation that this worker has; all in rotation if it has none, or has not said."""
+        usable = self.usable(now)
+        told = self._told.get(epoch, ())
+        return [key for key in usable if key in told] or usable
+
     def refused(self, key: str) -> KeyRefused | None:
         """The provider refused a key with 401. Return what is to be logged; ``None`` if that is known, or the only key stays.
 

@@ -44,9 +44,9 @@ class KeySpread:
                 first = wait
         return first
 
-    def enter(self, question: Acquire, now: float) -> RunTicket:
-        """Take the run's share of the key that has the most left."""
-        pools = self._pools(now)
+    def enter(self, question: Acquire, now: float, epoch: int = 0) -> RunTicket:
+        """Take the run's share of the key that has the most left, of those that the worker has."""
+        pools = [self._pool_of(key) for key in self._ring.usable_on(epoch, now)]
         free = [pool for pool in pools if pool.wait(question.priority, question, now) is None]
         best = max(free or pools, key=lambda pool: (pool.share_left(now), -pool.running, -pool.granted_total))
         self.used_at = now

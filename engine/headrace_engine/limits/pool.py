@@ -180,7 +180,7 @@ class Pool:
         latest = max((until for until in untils if until is not None), default=None)
         return None if latest is None else GateWait("limit", latest)
 
-    def enter(self, question: Acquire, now: float) -> RunTicket:
+    def enter(self, question: Acquire, now: float, epoch: int = 0) -> RunTicket:  # noqa: ARG002 - as all gates
         self._change(now)
         self.granted_total += 1
         count_attempt(question, self.retries, self.hedges, now)

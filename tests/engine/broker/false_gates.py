@@ -42,7 +42,7 @@ class FalseGate:
         room = self.room - (self.reserved if priority == "batch" else 0)
         return None if len(self.running) < room else GateWait("limit", None)
 
-    def enter(self, question: Acquire, now: float) -> Ticket:
+    def enter(self, question: Acquire, now: float, epoch: int = 0) -> Ticket:
         assert self.wait("interactive", question, now) is None
         self._next = now + self.interval if self.interval else self._next
         return self._count(question)

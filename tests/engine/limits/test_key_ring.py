@@ -46,6 +46,16 @@ def test_a_key_that_a_worker_does_not_have_yet_is_not_taken_for_the_refused_one(
     assert ring.refused("c") == KeyRefused("openai", "c", left=0)
 
 
+def test_a_run_gets_a_key_that_its_worker_has() -> None:
+    ring = ring_of("a", "b")
+    ring.told(2, ("c",))
+    ring.told(3, ("a",))
+    assert ring.usable(0.0) == ["a", "c", "b"]
+    assert ring.usable_on(1, 0.0) == ["a", "b"]
+    assert ring.usable_on(2, 0.0) == ["c"]
+    assert ring.usable_on(4, 0.0) == ["a", "c", "b"]
+
+
 def test_a_key_without_money_is_set_aside_for_a_minute() -> None:
     ring = ring_of("a", "b")
     ring.used_up("a", 100.0)
