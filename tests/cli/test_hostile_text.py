@@ -24,7 +24,7 @@ import pyarrow.parquet
 import pytest
 
 from headrace import errors
-from headrace.cli import config_command, restart_command, run_command, status_command
+from headrace.cli import config_command, reload_command, restart_command, run_command, status_command
 from headrace.cli.config_report import SearchedFile, SettingsReport
 from headrace.cli.main import command_parser, main
 from headrace.cli.run_output import Output
@@ -72,6 +72,12 @@ CASES: dict[Arguments, list[Arguments]] = {
         ("restart", "--engine", "it"),
         ("restart", "--engine", GIVEN),
         ("restart", "--engine", f"ipc:///tmp/{GIVEN}"),
+    ],
+    ("reload",): [
+        ("reload",),
+        ("reload", "--engine", "it"),
+        ("reload", "--engine", GIVEN),
+        ("reload", "--engine", f"ipc:///tmp/{GIVEN}"),
     ],
     ("status",): [("status",), STATUS, (*STATUS, "--json"), ("status", "--engine", GIVEN)],
     ("logs",): [("logs",), ("logs", "--list"), ("logs", "--engine", GIVEN), ("logs", "--program", GIVEN)],
@@ -133,10 +139,11 @@ def shown(data: Path, monkeypatch: pytest.MonkeyPatch) -> Shown:
     monkeypatch.setattr(spans_command, "follow", lambda new, show, _: [show(stored) for stored in new.look()])
     for name in ("execv", "execve", "execvp", "execvpe"):
         monkeypatch.setattr(os, name, _not_started)
-    monkeypatch.setattr(
-        restart_command, "found_directory", lambda given: Path("/tmp/hostile") if given == "it" else _none(given)
-    )
-    monkeypatch.setattr(restart_command, "answer_of", lambda *_: types.SimpleNamespace(problem=EVIL))
+    for asking in (restart_command, reload_command):
+        monkeypatch.setattr(
+            asking, "found_directory", lambda given: Path("/tmp/hostile") if given == "it" else _none(given)
+        )
+        monkeypatch.setattr(asking, "answer_of", lambda *_: types.SimpleNamespace(problem=EVIL, reload=True))
     monkeypatch.setattr(
         config_command, "report", lambda *_: msgspec.structs.replace(hostile(SettingsReport), files=FILES)
     )

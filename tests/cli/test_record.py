@@ -107,7 +107,7 @@ def ask(client: Client, provider: str, *, stream: bool, **arguments: Any) -> Run
 
 def facts(result: RunLocalResult) -> dict[str, Any]:
     """Return what a provider's answer decides of a result."""
-    own = {"span_id", "trace_id", "latency_ms", "attempts"}
+    own = {"span_id", "trace_id", "latency_ms", "attempts", "queue_ms", "queue_reason"}
     return {name: value for name, value in result.to_dict().items() if name not in own}
 
 
