@@ -5,7 +5,7 @@ Reads it, and checks after each step what must hold of the session and its deliv
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, cast
 
@@ -14,8 +14,9 @@ from headrace.connections.connection import Connection
 from headrace.errors import HeadraceError
 from headrace.runs.delivery import Delivery
 from headrace.runs.endings import Ending
+from headrace.runs.hedged_session import HedgedSession
 from headrace.runs.run_plan import RunPlan
-from headrace.runs.session import Phase, Session
+from headrace.runs.session import Phase
 from headrace.runs.session_commands import Command, WakeAt
 from headrace.runs.task_alarm import TasksToWake
 from headrace.streams import EndedError, LocalStream, Reader
@@ -36,6 +37,8 @@ from tests.simulation.world import Host, SimulationViolation
 
 _POKED = 0.15
 """The share of runs that are told again, after their end, of all that can happen to a run."""
+BEATEN_BOUND = 0.5
+"""Seconds until the provider's connection of an attempt that was beaten is closed."""
 ATTEMPT_SLACK = 0.1
 """Seconds by which an attempt may be late after a failure. The clients look at their runs only each second."""
 MAX_STARTS = 2
@@ -202,6 +205,16 @@ class Caller:
         """Its worker took no new runs, so that this start was none."""
         self.starts -= 1
 
+    def one_attempt_won(self) -> None:
+        """It had two attempts, and the first event came: the other attempt ends."""
+        attempt = self.session.attempt
+        what = f"{self.order.span_id}: the attempt that was beaten is stopped"
+
+        def is_stopped() -> bool:
+            return not any(call.closed_at is None for call in self.calls() if call.attempt != attempt)
+
+        self.expect(BEATEN_BOUND, is_stopped, what)
+
     def backs_off(self, delay: float) -> None:
         """Its provider failed, and it is tried again in so many seconds."""
         session, attempt = self.session, self.session.attempt
@@ -287,8 +300,8 @@ class _Waiter:
             wake()
 
 
-class CheckedSession(Session):
-    """The real session, watched."""
+class CheckedSession(HedgedSession):
+    """The real session, watched. Without a hedge it is a plain session."""
 
     __slots__ = ("caller",)
 
@@ -312,21 +325,23 @@ class CheckedSession(Session):
 
     def chunk(self, epoch: int, chunk: Chunk) -> list[Command]:
         self.caller.trip()
-        before = len(self.events)
+        before, had_hedge = len(self.events), self._hedge is not None
         commands = super().chunk(epoch, chunk)
         if len(self.events) != before:
             self.caller.arrived(before)
+            if had_hedge:
+                self.caller.one_attempt_won()
         return commands
 
     def ended(self, epoch: int, terminal: Terminal, now: float) -> list[Command]:
         self.caller.told(epoch, terminal)
-        attempt, plan = self.attempt, self.plan
+        attempt, plan, span_id = self.attempt, self.plan, self.span_id
         commands = super().ended(epoch, terminal, now)
         if self.phase is Phase.BACKING_OFF and self.attempt == attempt:
             self._check_wake(commands, now)
         elif self.plan is not plan:
             self.caller.falls_back(has_run=True)
-        elif self.attempt != attempt:
+        elif self.attempt != attempt and self.span_id == span_id:
             self.caller.moved_on()
         self.caller.trip()
         return commands
@@ -343,10 +358,17 @@ class CheckedSession(Session):
             if isinstance(command, WakeAt):
                 self.caller.backs_off(command.when - now)
 
-    def worker_lost(self, reason: str, now: float) -> list[Command]:
-        if self.phase is Phase.RUNNING and self.lease is not None:
+    def worker_lost(self, reason: str, now: float, span_id: str | None = None) -> list[Command]:
+        if self.phase is Phase.RUNNING and self.lease is not None and span_id in (None, self.span_id):
             self.caller.lost(self.lease.epoch, reason)
-        return super().worker_lost(reason, now)
+        return super().worker_lost(reason, now, span_id)
+
+    def leases(self) -> Iterator[tuple[str, int, int]]:
+        """Yield the leases that the run has: id, attempt, epoch of the worker."""
+        if self.phase in (Phase.RUNNING, Phase.STOPPING) and self.lease is not None:
+            yield self.span_id, self.attempt, self.lease.epoch
+        if self._hedge is not None and self._hedge.lease is not None:
+            yield self._hedge.span_id, self._hedge.attempt, self._hedge.lease.epoch
 
 
 class CheckedDelivery(Delivery):
@@ -386,4 +408,5 @@ def _session_plan(order: Order, number: int = 0) -> RunPlan:
         total_timeout=order.total_timeout,
         max_retries=order.max_retries,
         fallback=_session_plan(order, number + 1) if number < order.fallbacks else None,
+        hedge_after=order.hedge_after,
     )

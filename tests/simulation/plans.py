@@ -82,6 +82,7 @@ class Order(msgspec.Struct):
     abort_at: float | None = None
     abort_by: Literal["abort", "drop"] = "abort"
     max_retries: int = 0
+    hedge_after: float | None = None
     fallbacks: int = 0
     """How many further models are asked if one fails."""
 
@@ -98,6 +99,8 @@ class Order(msgspec.Struct):
             parts.append(f"{self.abort_by} ({self.on_abort}) at {self.abort_at:.3f}")
         if self.max_retries or self.fallbacks:
             parts.append(f"{self.max_retries} retries, {self.fallbacks} fallbacks")
+        if self.hedge_after is not None:
+            parts.append(f"hedged after {self.hedge_after:g} s")
         return ", ".join(parts)
 
 
@@ -218,6 +221,8 @@ def _draw_failures(rng: random.Random, orders: list[Order]) -> None:
             continue
         order.max_retries = rng.choice((0, 1, 2, 2, 3))
         order.fallbacks = rng.choice((0, 0, 1, 2))
+        if rng.random() < 0.4:
+            order.hedge_after = rng.choice((0.001, 0.02, 0.2, 1.0)) * (0.5 + rng.random())
         count = rng.choice((0, 1, 1, 2, 3, 6))
         order.kinds = [*rng.choices(list(_FAILURES), list(_FAILURES.values()), k=count), *order.kinds]
 

@@ -66,6 +66,7 @@ class Call:
         "closed_at",
         "held_until",
         "host",
+        "is_hedge",
         "last_sent",
         "sent_length",
         "span_id",
@@ -84,6 +85,8 @@ class Call:
         self.held_until: float | None = None
         """Until when the run did not read, for want of credit; infinity while it does not."""
         self.closed_at: float | None = None
+        self.is_hedge = False
+        """It began beside another call of its run."""
 
 
 class ScriptedProvider:
@@ -104,8 +107,10 @@ class ScriptedProvider:
         return [call for call in self.calls.values() if call.closed_at is None]
 
     def begin(self, span_id: str, attempt: int) -> Call:
+        span_id, _, hedge = span_id.partition(":")  # a hedge is a call of its run
         number = sum(known == span_id for known, _ in self.calls)
         call = Call(span_id, attempt, self.answer(span_id, number), self.world.current.name, self.world.now)
+        call.is_hedge = bool(hedge)
         self.on_call(call)
         self.calls[span_id, attempt] = call
         return call

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from headrace.errors import QueueFullError
 from headrace.runs.session import ABORT_GRACE, DEADLINE_GRACE, DRAIN_GRACE, Phase
-from headrace.wire.messages import Finished, Grant, Silent
+from headrace.wire.messages import Finished, Silent
 from headrace_engine.liveness import HUNG_AFTER, START_WITHIN
 from tests.simulation.allowed_outcomes import Circumstances, check_outcome, must_finish
 from tests.simulation.callers import Caller
@@ -152,7 +152,8 @@ class Simulation:
     def _called(self, call: Call) -> None:
         client = self._client_of[call.span_id]
         caller = next(known for known in client.callers if known.order.span_id == call.span_id)
-        if any(attempt < call.attempt for attempt in caller.delivered):
+        # A hedge may be on its way when the first attempt has an event.
+        if not call.is_hedge and any(attempt < call.attempt for attempt in caller.delivered):
             raise SimulationViolation(f"{call.span_id}: the provider is called again after content was delivered")
         if call.answer.kind == "crash":
             self.seen.has_trouble = True
@@ -226,10 +227,6 @@ class Simulation:
                 f"{host.name}: is taken for hung after {silent.silence:.1f} s, though it was never stopped"
             )
 
-    def _is_there(self, lease: Grant | None) -> bool:
-        """Return whether a lease's worker lives: who was granted a dead one waits in vain for a moment."""
-        return lease is not None and self.engine.workers[lease.epoch].is_alive
-
     def _has_lost(self, host: Host, worker: Host) -> bool:
         """Return whether a client's process has no connection to a worker."""
         pipes = self.stage.network.pipes
@@ -273,16 +270,17 @@ class Simulation:
             (span_id, lease.attempt) for span_id, lease in broker.held_leases.items() if workers[lease.epoch].is_alive
         }
         had = {
-            (caller.order.span_id, caller.session.attempt)
+            (span_id, attempt)
             for client in self.clients
             if client.host.is_alive
             for caller in client.callers
             if not caller.connection.is_lost
-            if caller.session.phase in (Phase.RUNNING, Phase.STOPPING) and self._is_there(caller.session.lease)
+            for span_id, attempt, epoch in caller.session.leases()
+            if workers[epoch].is_alive
         }
         phases = {caller.order.span_id: caller.session.phase for client in self.clients for caller in client.callers}
         # On its way to the client now, and given back half a second later, is no disagreement that lasts.
-        disagreements = {(*lease, phases[lease[0]].value) for lease in held ^ had}
+        disagreements = {(*lease, phases[lease[0].partition(":")[0]].value) for lease in held ^ had}
         if lasting := disagreements & self._disagreements:
             raise SimulationViolation(f"the broker's leases are not those of its clients: {sorted(lasting)}")
         self._disagreements = disagreements

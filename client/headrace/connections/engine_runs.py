@@ -32,13 +32,14 @@ from headrace.process.history import open_history
 from headrace.runs.delivery import Delivery
 from headrace.runs.open_runs import OpenRuns
 from headrace.runs.session import Phase
-from headrace.runs.session_commands import AskBroker, Command, RunEnded, TellWorker, WakeAt
+from headrace.runs.session_commands import AskBroker, Command, HedgeBegan, HedgeEnded, RunEnded, TellWorker, WakeAt
 from headrace.runs.task_alarm import TasksToWake, wake_tasks
 from headrace.transport.reactor import GuardedLoop, Reactor
 from headrace.transport.sockets import Dealer
 from headrace.wire.messages import (
     AbortMode,
     Chunk,
+    Finished,
     FlushResult,
     Grant,
     Refuse,
@@ -75,6 +76,8 @@ class EngineRuns:
             self.reactor, self._links, source, self._carry_out, self._chunk, self._fail_unexpectedly
         )
         self._deliveries: dict[str, Delivery] = {}
+        self._hedges: dict[str, Delivery] = {}
+        """The id of a hedge → the run."""
         self._to_wake: TasksToWake = {}
         self._is_checking = False
         self._is_closed = False
@@ -124,7 +127,7 @@ class EngineRuns:
         with contextlib.suppress(BaseException):
             # The Release of the attempt before may have been among the commands that were lost. A second one does no harm.
             for attempt in range(max(session.attempt - 1, 1), session.attempt + 1):
-                self._engine.ask(Release(session.plan.span_id, attempt))
+                self._engine.ask(Release(session.span_id, attempt))
         if self._deliveries.pop(session.plan.span_id, None) is not None:
             with contextlib.suppress(BaseException):
                 # The session has ended, but its commands were lost.
@@ -193,6 +196,10 @@ class EngineRuns:
                     self._tell_worker(delivery, command)
                 case AskBroker():
                     self._engine.ask(command.message)
+                case HedgeBegan():
+                    self._hedges[command.span_id] = delivery
+                case HedgeEnded():
+                    self._hedges.pop(command.span_id, None)
                 case WakeAt():
                     self.reactor.call_at(command.when, partial(self.guard, self._check, delivery))
                 case RunEnded():
@@ -224,6 +231,9 @@ class EngineRuns:
                 extra={"span_id": delivery.span_id, "outcome": type(delivery.session.ending).__name__},
             )
         now = monotonic()
+        plan = delivery.session.plan
+        if plan.first_chunks is not None and not plan.streams and isinstance(delivery.session.ending, Finished):
+            plan.first_chunks.add(delivery.session.times.since_first_lease(now))
         self._spans.ended(delivery, now)
         delivery.ended(now, self._to_wake)
         self._open_runs.deliveries.discard(delivery)
@@ -241,11 +251,15 @@ class EngineRuns:
             to_wake, self._to_wake = self._to_wake, {}
             wake_tasks(to_wake)
 
+    def _run_of(self, span_id: str) -> Delivery | None:
+        """Return the run with this id, or with this hedge."""
+        return self._deliveries.get(span_id) or self._hedges.get(span_id)
+
     # The broker's messages.
 
     def granted(self, grant: Grant) -> None:
         """The broker gave a run a lease."""
-        if (delivery := self._deliveries.get(grant.span_id)) is None:
+        if (delivery := self._run_of(grant.span_id)) is None:
             return
         if logger.isEnabledFor(logging.DEBUG):
             log(
@@ -263,15 +277,15 @@ class EngineRuns:
 
     def refused(self, refusal: Refuse) -> None:
         """The broker gives a run no lease."""
-        if (delivery := self._deliveries.get(refusal.span_id)) is not None:
+        if (delivery := self._run_of(refusal.span_id)) is not None:
             self._carry_out(
                 delivery, delivery.session.refused(self._explained(refusal), monotonic(), self._source.address)
             )
 
     def revoked(self, revocation: Revoke) -> None:
         """The broker has ended a lease, because the worker did not know the run."""
-        if (delivery := self._deliveries.get(revocation.span_id)) is not None:
-            self._carry_out(delivery, delivery.session.revoked(revocation.attempt))
+        if (delivery := self._run_of(revocation.span_id)) is not None:
+            self._carry_out(delivery, delivery.session.revoked(revocation.attempt, revocation.span_id))
 
     def limit(self, total_timeout: float) -> None:
         """Set the engine's total timeout, in seconds, for runs without one of their own."""
@@ -311,9 +325,13 @@ class EngineRuns:
     def _chunk(self, delivery: Delivery, epoch: int, chunk: Chunk) -> None:
         """Events of a run arrived."""
         session = delivery.session
+        learns = session.plan.first_chunks if not session.events else None
         if commands := session.chunk(epoch, chunk):
             self._carry_out(delivery, commands)
-            return
+            if session.phase is Phase.ENDED:
+                return
+        if learns is not None and (session.attempt == 1 or session.span_id != delivery.span_id):
+            learns.add(session.times.since_first_lease(monotonic()))
         self.credit(delivery)
         delivery.arrived(self._to_wake)
 

@@ -6,6 +6,7 @@ The environment is an argument.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,6 +23,9 @@ from headrace.wire.bounds import MAX_COUNT
 from headrace.wire.codec import encode_request
 from headrace.wire.messages import MAX_REQUEST_BYTES
 from headrace.wire.run_request import RunRequest
+
+if TYPE_CHECKING:
+    from headrace.runs.hedge import SlowFirstChunks
 
 _MAX_TAGS = 64
 """Tags of a run that spending limits can name. Further tags are only kept with the span."""
@@ -41,6 +45,7 @@ class RunPlans:
         self._has_engine_keys = frozenset(settings.keys)
         self._max_retries = settings.engine.max_retries
         self._defaults = ModelDefaults(settings.models)
+        self._first_chunks: dict[ProviderModel, SlowFirstChunks] = {}
 
     def plan(
         self,
@@ -84,9 +89,16 @@ class RunPlans:
         """Return the plan of a run with one model."""
         access = self._access(request.provider, api_key, environ)
         encoded = _encoded(request)
+        defaults = self._defaults.of(request.provider, request.model)
         max_retries = options.max_retries
         if max_retries is None:
-            max_retries = self._defaults.of(request.provider, request.model).max_retries
+            max_retries = defaults.max_retries
+        hedge_after, first_chunks = options.hedge_after, None
+        if hedge_after is None and defaults.hedge_after_ms is not None and not request.inputs:
+            hedge_after = defaults.hedge_after_ms / 1000
+        elif hedge_after is None and defaults.hedge == "p95" and not request.inputs:
+            first_chunks = self._slow_first_chunks(request)
+            hedge_after = first_chunks.slow()
         return RunPlan(
             span_id=span_id,
             provider=request.provider,
@@ -107,7 +119,15 @@ class RunPlans:
             input_tokens=input_tokens(request, encoded),
             max_output_tokens=min(request.max_output_tokens or 0, MAX_COUNT),
             fallback=fallback,
+            hedge_after=hedge_after,
+            first_chunks=first_chunks,
         )
+
+    def _slow_first_chunks(self, request: RunRequest) -> SlowFirstChunks:
+        """Return what is known of the first chunks of the request's model."""
+        from headrace.runs.hedge import SlowFirstChunks
+
+        return self._first_chunks.setdefault((request.provider, request.model), SlowFirstChunks())
 
     def _access(self, provider: str, api_key: str | None, environ: Mapping[str, str]) -> ProviderAccess:
         """Return the key and the address for the run.

@@ -21,6 +21,7 @@ from headrace.arguments.trace_context import current_traceparent
 from headrace.connections.run_plans import RunPlans
 from headrace.pricing.prices import PriceTable
 from headrace.runs.delivery import Delivery
+from headrace.runs.run_plan import RunPlan
 from headrace.runs.session import Session
 from headrace.settings.settings import ProviderConfig, Settings
 from headrace.wire.run_request import RunRequest
@@ -97,10 +98,19 @@ class RunStarter:
         plan = self._plans.plan(span_id, options, request, original_paths, os.environ)
         process = current_process()
         connection = process.connection(self._address, self._connect_timeout, owner, self._total_timeout)
-        delivery = Delivery(Session(plan), request.trace_id, started_at, connection, owner, self._prices)
+        delivery = Delivery(_session_of(plan), request.trace_id, started_at, connection, owner, self._prices)
         process.submit(connection, delivery)
         self._prices.load()  # reading them takes a while the first time: so while the run is on its way
         return delivery
+
+
+def _session_of(plan: RunPlan) -> Session:
+    if plan.hedge_after is None:
+        return Session(plan)
+    # Few programs use hedges: so this is imported with the first one.
+    from headrace.runs.hedged_session import HedgedSession
+
+    return HedgedSession(plan)
 
 
 def _new_id(prefix: str) -> str:

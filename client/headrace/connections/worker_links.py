@@ -61,19 +61,19 @@ class WorkerLinks:
         """
         if command.former is not None:
             if (former := self._by_endpoint.get(command.former.endpoint)) is not None:
-                former.deliveries.pop(delivery.span_id, None)
+                former.deliveries.pop(command.message.span_id, None)
                 self._links.queue(former, command.message)
             return
-        if (lease := delivery.session.lease) is not None:
+        if (lease := command.lease or delivery.session.lease) is not None:
             link = self._by_endpoint.get(lease.endpoint) or self._open(lease, knows_pids=knows_pids)
-            link.deliveries[delivery.span_id] = delivery
+            link.deliveries[command.message.span_id] = delivery
             self._links.queue(link, command.message)
 
     def release(self, delivery: Delivery) -> None:
         """Take a run that has ended from the link to its worker."""
         lease = delivery.session.lease
         if lease is not None and (link := self._by_endpoint.get(lease.endpoint)) is not None:
-            link.deliveries.pop(delivery.span_id, None)
+            link.deliveries.pop(delivery.session.span_id, None)
 
     def check_silence(self, now: float) -> None:
         """Ask workers for the runs that have been silent for long.
@@ -81,8 +81,9 @@ class WorkerLinks:
         Some versions of workers cannot be asked.
         """
         for link in list(self._by_endpoint.values()):
-            for delivery in list(link.deliveries.values()) if "query" in link.capabilities else ():
-                self._carry_out(delivery, delivery.session.check_silence(now))
+            for span_id, delivery in list(link.deliveries.items()) if "query" in link.capabilities else ():
+                if span_id == delivery.session.span_id:  # nobody waits for a hedge
+                    self._carry_out(delivery, delivery.session.check_silence(now))
 
     def close(self, linger: float) -> None:
         """Close all links once what was sent has left, within ``linger`` seconds."""
@@ -128,10 +129,10 @@ class WorkerLinks:
             "worker lost",
             extra={"worker": link.name, "epoch": link.epoch, "reason": reason, "runs": len(link.deliveries)},
         )
-        for delivery in list(link.deliveries.values()):
+        for span_id, delivery in list(link.deliveries.items()):
             session = delivery.session
             now = monotonic()
-            commands = session.worker_lost(reason, now) if error is None else session.failed(error, now)
+            commands = session.worker_lost(reason, now, span_id) if error is None else session.failed(error, now)
             self._carry_out(delivery, commands)
 
     def _received(self, link: WorkerLink, message: FromWorker) -> None:
@@ -163,5 +164,6 @@ class WorkerLinks:
             self._carry_out(delivery, session.run_state(epoch, message, monotonic()))
         else:
             self._carry_out(delivery, session.ended(epoch, message, monotonic()))
-        if session.lease is None:
-            link.deliveries.pop(message.span_id, None)  # the run is retried, and does not end with this link
+        if session.lease is None or (isinstance(message, Terminal) and message.span_id != session.span_id):
+            # The run goes on with another attempt, and does not end with this link.
+            link.deliveries.pop(message.span_id, None)

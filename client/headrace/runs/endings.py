@@ -50,6 +50,8 @@ def failure(plan: RunPlan, events: Sequence[RunEvent], failed: Failed) -> Headra
     """Return the error of a failed run, with the text so far. It names the argument as the caller wrote it."""
     if failed.argument is not None:
         failed = msgspec.structs.replace(failed, argument=original_path(failed.argument, plan.original_paths))
+    if failed.span_id != plan.span_id:  # that of a hedge
+        failed = msgspec.structs.replace(failed, span_id=plan.span_id)
     return failure_error(failed, plan.provider, joined_text(events) + failed.partial_text)
 
 

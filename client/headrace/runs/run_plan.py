@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -11,13 +11,21 @@ from headrace.arguments.run_arguments import Priority
 from headrace.wire.messages import AbortMode
 
 
+class FirstChunkTimes(Protocol):
+    """Learns how long the first chunks of one model take."""
+
+    def add(self, seconds: float, /) -> None:
+        """A first chunk came, so long after its run was given to a worker."""
+
+
 class RunPlan(msgspec.Struct, frozen=True):
     """What was asked for. ``request`` is the encoded RunRequest.
 
     ``total_timeout`` is in seconds; ``None`` leaves it to the engine. ``original_paths``: see
     :mod:`headrace.arguments.original_paths`. ``max_retries``: how often the run is tried again after a failure of its
     provider. ``account``, ``user``, ``tags``, ``input_tokens`` and ``max_output_tokens`` are those of ``Acquire``.
-    ``fallback``: the same run with another model, for the case that this one fails.
+    ``fallback``: the same run with another model, for the case that this one fails. ``hedge_after``: seconds without any
+    event after which a hedge begins; None: none. ``first_chunks`` learns how long the run's first event takes.
     """
 
     span_id: str
@@ -39,6 +47,8 @@ class RunPlan(msgspec.Struct, frozen=True):
     input_tokens: int = 0
     max_output_tokens: int = 0
     fallback: RunPlan | None = None
+    hedge_after: float | None = None
+    first_chunks: FirstChunkTimes | None = None
 
     def __repr__(self) -> str:
         return f"RunPlan(span_id={self.span_id!r}, provider={self.provider!r}, model={self.model!r})"

@@ -38,6 +38,10 @@ class RunTimes:
         granted_at = self.granted_at
         return now - (self.asked_at if granted_at is None or granted_at < self.asked_at else granted_at)
 
+    def since_first_lease(self, now: float) -> float:
+        """Return how many seconds of the run's time were no wait for a lease."""
+        return max(now - self.started_at - self.queue_seconds, 0.0)
+
     def left(self, now: float) -> float | None:
         """Return how many seconds are left of the run's total timeout; None: it is not known."""
         return None if self.total_timeout is None else max(self.started_at + self.total_timeout - now, 0.0)

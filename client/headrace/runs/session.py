@@ -27,7 +27,7 @@ from headrace.errors import (
     RemoteProtocolError,
     WorkerLostError,
 )
-from headrace.runs.attempt_messages import acquire_of, run_of
+from headrace.runs.attempt_messages import acquire_of, hold_of, run_of
 from headrace.runs.endings import (
     Ending,
     aborted_without_answer,
@@ -56,7 +56,6 @@ from headrace.wire.messages import (
     Failed,
     Finished,
     Grant,
-    Hold,
     Query,
     Refuse,
     Release,
@@ -114,12 +113,15 @@ class Session:
         "lease",
         "phase",
         "plan",
+        "span_id",
         "times",
     )
 
     def __init__(self, plan: RunPlan) -> None:
         self.plan = plan
         """What was asked for. Once the run was given to another model, it is that model's plan."""
+        self.span_id = plan.span_id
+        """The id of the present attempt, to the broker and to its worker: the run's, or that of a hedge that was faster."""
         self.phase = Phase.NEW
         self.attempt = 1
         self.deaths = 0
@@ -182,7 +184,7 @@ class Session:
 
     def granted(self, grant: Grant, now: float) -> list[Command]:
         """A lease arrived."""
-        if self.phase is not Phase.WAITING or grant.attempt != self.attempt:
+        if self.phase is not Phase.WAITING or grant.attempt != self.attempt or grant.span_id != self.span_id:
             # The run waits no longer: it has given this lease back already.
             return _NOTHING
         self.phase = Phase.RUNNING
@@ -198,7 +200,7 @@ class Session:
 
     def refused(self, refusal: Refuse, now: float, address: str = "the engine") -> list[Command]:
         """The broker gives no lease. ``address`` is the engine's address, for the error's text."""
-        if self.phase is not Phase.WAITING or refusal.attempt != self.attempt:
+        if self.phase is not Phase.WAITING or refusal.attempt != self.attempt or refusal.span_id != self.span_id:
             return _NOTHING
         if refusal.kind == "stopping" and self._stopped_with_worker is not None:
             return self._end(failure(self.plan, self.events, self._stopped_with_worker))
@@ -212,15 +214,17 @@ class Session:
             return self._fall_back(self.plan.fallback, now)
         return self._end(error)
 
-    def revoked(self, attempt: int) -> list[Command]:
+    def revoked(self, attempt: int, span_id: str | None = None) -> list[Command]:
         """The broker has ended the lease, because the worker did not know the run.
 
-        It may know it by now: ask the worker.
+        It may know it by now: ask the worker. ``span_id``: the id of the attempt, None for the present one.
         """
+        if span_id is not None and span_id != self.span_id:
+            return _NOTHING
         if self.phase is not Phase.RUNNING or attempt != self.attempt:
             return _NOTHING
         self._is_revoked = True
-        return [TellWorker(Query(self.plan.span_id, self.attempt))]
+        return [TellWorker(Query(self.span_id, self.attempt))]
 
     def chunk(self, epoch: int, chunk: Chunk) -> list[Command]:
         """Events arrived."""
@@ -279,11 +283,13 @@ class Session:
             return _NOTHING
         credit = self.credit
         credit.give()
-        message = Credit(self.plan.span_id, self.attempt, credit.sequence_limit, credit.character_limit)
+        message = Credit(self.span_id, self.attempt, credit.sequence_limit, credit.character_limit)
         return [TellWorker(message)]
 
-    def worker_lost(self, reason: str, now: float) -> list[Command]:
-        """The worker of the lease is gone."""
+    def worker_lost(self, reason: str, now: float, span_id: str | None = None) -> list[Command]:
+        """The worker of the lease is gone. ``span_id``: the id of the attempt, None for the present one."""
+        if span_id is not None and span_id != self.span_id:
+            return _NOTHING
         if self.phase is Phase.STOPPING:
             return self._end(aborted_without_answer(self.plan, self.attempt, len(self.events)))
         if self.phase is not Phase.RUNNING or self.lease is None:
@@ -308,11 +314,11 @@ class Session:
             return _NOTHING
         match self._silence.check(len(self.events), now):
             case "ask":
-                return [TellWorker(Query(self.plan.span_id, self.attempt))]
+                return [TellWorker(Query(self.span_id, self.attempt))]
             case "lost":
                 reason = f"the worker did not say within {QUERY_TIMEOUT:g} s whether it has the run"
                 # The worker may still have the run, and may go on later.
-                abort = TellWorker(Abort(self.plan.span_id, self.attempt, "close"), self.lease)
+                abort = TellWorker(Abort(self.span_id, self.attempt, "close"), self.lease)
                 return [abort, *self.worker_lost(reason, now)]
             case None:
                 return _NOTHING
@@ -379,14 +385,13 @@ class Session:
         self.times.asked_at = now
         max_wait = longest_wait(self.plan, self.times.left(now))
         question = self._question = acquire_of(
-            self.plan, self.attempt, self.avoided_epochs, max_wait, is_provider_retry=is_provider_retry
+            self.plan, self.span_id, self.attempt, self.avoided_epochs, max_wait, is_provider_retry=is_provider_retry
         )
         return [AskBroker(question)]
 
     def _hold(self, lease: Grant, now: float) -> list[Command]:
         """Tell a new broker of the lease, and of the question to which it was the answer."""
-        names = (self.plan.span_id, self.attempt, lease.epoch)
-        return [AskBroker(Hold(*names, self._question, lease.key, max(self.times.of_attempt(now), 0.0)))]
+        return [AskBroker(hold_of(self.attempt, lease, self._question, self.times.of_attempt(now)))]
 
     def _failed_at_provider(self, failed: Failed, now: float) -> list[Command]:
         """The provider has failed. Try again, or ask another model, if nothing has reached the caller so far."""
@@ -453,10 +458,10 @@ class Session:
         """Return the Release of this attempt. ``otherwise`` is how the attempt ended, if its worker did not say so."""
         if self._terminal is not None:
             return release_of(self._terminal)
-        return Release(self.plan.span_id, self.attempt, otherwise if self.lease is not None else "withdrawn")
+        return Release(self.span_id, self.attempt, otherwise if self.lease is not None else "withdrawn")
 
     def _abort_message(self, mode: AbortMode) -> Command:
-        return TellWorker(Abort(self.plan.span_id, self.attempt, mode))
+        return TellWorker(Abort(self.span_id, self.attempt, mode))
 
     def _end(self, ending: Ending) -> list[Command]:
         has_asked = self.phase is not Phase.NEW and self.phase is not Phase.BACKING_OFF

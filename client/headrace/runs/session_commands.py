@@ -14,10 +14,15 @@ class AskBroker(msgspec.Struct, frozen=True, gc=False):
 
 
 class TellWorker(msgspec.Struct, frozen=True, gc=False):
-    """Send a message to the worker of the lease. If ``former`` is set, send it to that earlier worker instead."""
+    """Send a message to the worker of the session's lease.
+
+    If ``former`` is set, send it to that earlier worker instead: its last message. If ``lease`` is set, send it to the
+    worker of that lease, which is a hedge's.
+    """
 
     message: Run | Credit | Abort | Query
     former: Grant | None = None
+    lease: Grant | None = None
 
 
 class WakeAt(msgspec.Struct, frozen=True, gc=False):
@@ -26,8 +31,20 @@ class WakeAt(msgspec.Struct, frozen=True, gc=False):
     when: float
 
 
+class HedgeBegan(msgspec.Struct, frozen=True, gc=False):
+    """From now on, messages about this id are about the run."""
+
+    span_id: str
+
+
+class HedgeEnded(msgspec.Struct, frozen=True, gc=False):
+    """Messages about this id are about the run no longer."""
+
+    span_id: str
+
+
 class RunEnded(msgspec.Struct, frozen=True, gc=False):
     """Tell the caller that the run has ended."""
 
 
-Command = AskBroker | TellWorker | WakeAt | RunEnded
+Command = AskBroker | TellWorker | WakeAt | HedgeBegan | HedgeEnded | RunEnded
