@@ -220,7 +220,9 @@ class Faults:
             self._send_stray(pipe, epoch, chunk)
         if self._vanishing and all(isinstance(message, Chunk) for message in messages):
             self._vanishing -= 1
-            self._seen.spoiled |= {message.span_id for message in messages if isinstance(message, Chunk)}
+            self._seen.spoiled |= {
+                message.span_id.partition(":")[0] for message in messages if isinstance(message, Chunk)
+            }
             self.world.note(pipe.router.host, f"{chunk.span_id}: a frame vanishes")
             return None
         return frame

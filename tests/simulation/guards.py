@@ -16,6 +16,7 @@ from headrace.connections.engine_runs import EngineRuns
 from headrace.errors import HeadraceError
 from headrace.runs.delivery import Delivery
 from headrace.runs.failed_attempts import FailedAttempts
+from headrace.runs.hedged_session import HedgedSession
 from headrace.runs.session import Phase, Session
 from headrace.runs.session_commands import Command, RunEnded, WakeAt
 from headrace.types import Usage
@@ -128,6 +129,11 @@ def _looked_at_each_second(self: EngineRuns, delivery: Delivery, commands: list[
     _carry_out(self, delivery, [command for command in commands if not isinstance(command, WakeAt)])
 
 
+def _hedge_left_alone(self: HedgedSession) -> list[Command]:
+    self._hedge = self._hedge_at = None
+    return []
+
+
 def _chunk_in_any_order(self: Session, epoch: int, chunk: Chunk) -> list[Command]:
     return _session_chunk(self, epoch, msgspec.structs.replace(chunk, sequence=len(self.events)))
 
@@ -219,6 +225,7 @@ GUARDS: dict[str, Replacement] = {
     "no-retry-after-content": (Session, "_failed_at_provider", _retried_whatever_was_delivered),
     "retry-count": (Session, "_back_off", _retried_without_counting),
     "retry-timer": (EngineRuns, "_carry_out", _looked_at_each_second),
+    "beaten-hedge": (HedgedSession, "_drop_hedge", _hedge_left_alone),
     "poison": (Session, "worker_lost", _lost_without_counting),
     "sequence": (Session, "chunk", _chunk_in_any_order),
     "hold": (Session, "broker_changed", _nothing_held),
