@@ -198,6 +198,7 @@ class Admission:
     def limits_changed(self, now: float) -> list[Send]:
         """The limits have changed, for example the keys that there are: runs that wait may go."""
         self._now = now
+        self._lanes.look_again()
         return self._assign()
 
     def is_traced(self, span_id: str) -> bool:
@@ -371,8 +372,9 @@ class Admission:
             return []
         answers: list[Send] = []
         held: set[Lane] = set()
+        gates = self._lanes.open(self._now) if self._workers.has_room else []
         while self._workers.has_room:
-            served = self._lanes.serve(self._choice, held)
+            served = self._lanes.serve(self._choice, held, gates)
             if served is None:
                 return answers
             run, worker, gate, word = served

@@ -90,7 +90,7 @@ class _ClientRuns:
 class Lane:
     """The waiting runs of one priority at one gate; ``gate`` None: nothing limits them."""
 
-    __slots__ = ("_clients", "_count", "asks_as", "gate", "until", "word")
+    __slots__ = ("_clients", "_count", "_seen", "asks_as", "gate", "until", "word")
 
     def __init__(self, gate: Gate | None = None, priority: Priority = "interactive") -> None:
         self.gate = gate
@@ -103,6 +103,8 @@ class Lane:
         # In the order of their turns.
         self._clients: dict[Owner, _ClientRuns] = {}
         self._count = 0
+        # The gate's version when it let the lane's first run not go; None if the lane is to be looked at in any case.
+        self._seen: int | None = None
 
     def __len__(self) -> int:
         return self._count
@@ -115,6 +117,21 @@ class Lane:
             runs = self._clients[owner] = _ClientRuns()
         runs.add(run)
         self._count += 1
+        if run.question.is_retry or self._count == 1:
+            self._seen = None  # it may be the first one
+
+    def is_closed(self, version: int, now: float) -> bool:
+        """Return whether it is in vain to look for a run that may go: the first run waits for the gate, and nothing has changed there.
+
+        ``version``: the gate's, now. An empty lane is closed too.
+        """
+        if not self._count:
+            return True
+        return self._seen == version and (self.until is None or now < self.until)
+
+    def look_again(self) -> None:
+        """Something else has changed than the gate."""
+        self._seen = None
 
     def remove(self, run: WaitingRun) -> None:
         """Take out a run of this lane."""
@@ -123,6 +140,7 @@ class Lane:
     def _take_out(self, run: WaitingRun, owner: Owner, *, is_served: bool) -> None:
         clients = self._clients
         runs = clients[owner]
+        self._seen = None
         runs.remove(run, is_served=is_served)
         self._count -= 1
         if not runs.count:
@@ -136,6 +154,8 @@ class Lane:
         ``None``: all runs must wait. If a run waits for the gate, the runs behind it wait too, however small they are:
         else a large run would never go.
         """
+        self._seen = None
+        is_first = True
         for owner, runs in self._clients.items():
             for run in runs.next():
                 chosen = choose(run)
@@ -147,7 +167,10 @@ class Lane:
                 if chosen.cause is WaitCause.GATE:
                     runs.word = ""
                     self.word, self.until = chosen.word, chosen.until
+                    if is_first and self.gate is not None:
+                        self._seen = self.gate.version
                     return None
+                is_first = False
                 if not run.question.avoid:
                     runs.word = chosen.word
                     break  # the run may use any worker: if it must wait, the client's other runs must wait too

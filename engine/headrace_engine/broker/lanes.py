@@ -33,10 +33,12 @@ _LOOKED_AT = 16
 class GateLanes:
     """The waiting runs of one gate; ``gate`` None: nothing limits them."""
 
-    __slots__ = ("batch", "gate", "interactive", "since_batch")
+    __slots__ = ("batch", "gate", "interactive", "key", "since_batch")
 
     def __init__(self, gate: Gate | None) -> None:
         self.gate = gate
+        self.key: Hashable = gate.key if gate is not None else None
+        """The name of the gate when its first run came; ``None`` if there is no gate. A gate may get another name."""
         self.interactive = Lane(gate, "interactive")
         self.batch = Lane(gate, "batch")
         self.since_batch = 0
@@ -45,11 +47,6 @@ class GateLanes:
     def __len__(self) -> int:
         return len(self.interactive) + len(self.batch)
 
-    @property
-    def key(self) -> Hashable:
-        """The name of the gate; ``None`` if there is none."""
-        return self.gate.key if self.gate is not None else None
-
     def lane(self, priority: Priority) -> Lane:
         """Return the lane of a priority."""
         return self.batch if priority == "batch" else self.interactive
@@ -57,6 +54,20 @@ class GateLanes:
     def stand_before(self, gate: Gate | None) -> None:
         """The gate is another object now. It has the same key."""
         self.gate = self.interactive.gate = self.batch.gate = gate
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Ask the gate again, even if nothing seems to have changed there."""
+        self.interactive.look_again()
+        self.batch.look_again()
+
+    def is_closed(self, now: float) -> bool:
+        """Return whether the gate need not be asked: nothing has changed there since the first runs had to wait."""
+        gate = self.gate
+        if gate is None:
+            return False
+        version = gate.version
+        return self.interactive.is_closed(version, now) and self.batch.is_closed(version, now)
 
     @property
     def is_batch_due(self) -> bool:
@@ -76,7 +87,10 @@ class GateLanes:
             self.since_batch = 0
         elif self.batch:
             self.since_batch += 1
-        self.batch.asks_as = "interactive" if self.is_batch_due else "batch"
+        asks_as: Priority = "interactive" if self.is_batch_due else "batch"
+        if asks_as != self.batch.asks_as:
+            self.batch.asks_as = asks_as
+            self.batch.look_again()
 
 
 class _Place(NamedTuple):
@@ -185,27 +199,42 @@ class Lanes:
     # Turns.
 
     def serve(
-        self, choice: Callable[[Lane], Callable[[WaitingRun], W | Wait]], held: set[Lane]
+        self,
+        choice: Callable[[Lane], Callable[[WaitingRun], W | Wait]],
+        held: set[Lane],
+        gates: list[GateLanes] | None = None,
     ) -> tuple[WaitingRun, W, Gate | None, WaitWord] | None:
         """Take out the next run for which there is a worker; ``choice`` finds one for a run of a lane.
 
         Return the run, the worker, the gate, and what the run waited for. ``None`` if all runs must wait. ``held`` gets the
         lanes that cannot go on: give the same set again until a place on a worker or a share of a gate becomes free.
+        ``gates``: those that may let a run go, from :meth:`open`; ``None``: any. The list is kept in the order of turns.
         """
-        for lane in self._in_turn():
+        for lane in self._in_turn(list(self._gates.values()) if gates is None else gates):
             if not lane or lane in held:
                 continue
             served = lane.serve(choice(lane))
             if served is not None:
                 run, worker, word = served
-                self._served(run)
+                lanes = self._served(run)
+                if gates is not None and len(gates) > 1:
+                    gates.remove(lanes)
+                    gates.append(lanes)
                 return run, worker, lane.gate, word
             held.add(lane)
         return None
 
-    def _in_turn(self) -> Iterable[Lane]:
+    def open(self, now: float) -> list[GateLanes]:
+        """Return the gates that may let a run go, in the order of their turns: give the list to :meth:`serve`."""
+        return [lanes for lanes in self._gates.values() if not lanes.is_closed(now)]
+
+    def look_again(self) -> None:
+        """Ask all gates again: the limits are other ones."""
+        for lanes in self._gates.values():
+            lanes.look_again()
+
+    def _in_turn(self, gates: list[GateLanes]) -> Iterable[Lane]:
         """Return the lanes in the order in which they are served. A lane may come twice, and may be empty."""
-        gates = list(self._gates.values())
         if len(gates) == 1:
             return gates[0].in_turn()
         only_batch = [lanes.batch for lanes in gates if not lanes.interactive]
@@ -213,8 +242,8 @@ class Lanes:
         rest = [lanes.batch for lanes in gates]
         return [*only_batch, *others, *rest] if self._since_batch >= _BATCH_AFTER else [*others, *rest]
 
-    def _served(self, run: WaitingRun) -> None:
-        """A run has got its lease: its gate has had its turn."""
+    def _served(self, run: WaitingRun) -> GateLanes:
+        """A run has got its lease: its gate has had its turn. Return the gate's lanes."""
         place = self._places[run.span_id]
         lanes = place.lanes
         lanes.served(place.lane)
@@ -225,15 +254,18 @@ class Lanes:
         if len(self._gates) > 1:
             self._gates[lanes.key] = self._gates.pop(lanes.key)  # to the end
         self._forget(place)
+        return lanes
 
     def no_worker_has_room(self) -> None:
         """Note that all runs wait for places on workers."""
         for lanes in self._gates.values():
             lanes.interactive.word = lanes.batch.word = "workers"
             lanes.interactive.until = lanes.batch.until = None
+            lanes.look_again()
 
     def regroup(self, gate_of: Callable[[WaitingRun], Gate | None]) -> None:
         """Put each run to the gate before which it stands now. Its place in the queue stays."""
+        self.look_again()
         moving: list[tuple[_Place, Gate | None]] = []
         for place in self._places.values():
             gate = gate_of(place.run)

@@ -48,6 +48,10 @@ class Gate(Protocol):
     key: Hashable
     """Names the gate. Runs with the same name wait in the same lanes."""
 
+    @property
+    def version(self) -> int:
+        """Another number than before, if a run may go earlier than :meth:`wait` said. Quick, so that gates need not be asked in vain."""
+
     def wait(self, priority: Priority, question: Acquire, now: float) -> GateWait | None:
         """Return why this run may not go now; None if it may."""
 

@@ -20,6 +20,8 @@ class KeyRing:
         # A key stays refused when no worker has it for a while, for example while workers are replaced.
         self._refused: set[str] = set()
         self._aside_until: dict[str, float] = {}
+        self.version = 0
+        """How often other keys than before may have come into rotation, the time aside."""
         self.keys: tuple[str, ...] = ()
         """The keys that any worker has, in the order in which they are configured."""
 
@@ -67,6 +69,10 @@ class KeyRing:
         told = self._told.get(epoch, ())
         return [key for key in usable if key in told] or usable
 
+    def back_at(self, now: float) -> float | None:
+        """Return when the next key that was set aside gets runs again; ``None`` if there is none."""
+        return min((until for until in self._aside_until.values() if until > now), default=None)
+
     def refused(self, key: str) -> KeyRefused | None:
         """The provider refused a key with 401. Return what is to be logged; ``None`` if that is known, or the only key stays.
 
@@ -78,12 +84,14 @@ class KeyRing:
         if any(key not in told for told in self._told.values()):
             return None
         self._refused.add(key)
+        self.version += 1
         return KeyRefused(self._provider, key, sum(other not in self._refused for other in self.keys))
 
     def used_up(self, key: str, now: float) -> None:
         """The money or the quota of a key is used up. It gets no runs for a minute, if there are others."""
         if key in self.keys:
             self._aside_until[key] = now + SET_ASIDE
+            self.version += 1
 
     def reloaded(self) -> None:
         """The settings are read again: each key is tried again."""

@@ -32,6 +32,11 @@ class KeySpread:
         self._ring = ring
         self._pool_of = pool_of
 
+    @property
+    def version(self) -> int:
+        """Another number than before, if a run may go earlier than :meth:`wait` said."""
+        return self._ring.version + max((self._pool_of(key).version for key in self._ring.keys), default=0)
+
     def wait(self, priority: Priority, question: Acquire, now: float) -> GateWait | None:
         """Return why a run may not go with any key; None if it may with one."""
         self.used_at = now
@@ -42,11 +47,14 @@ class KeySpread:
                 return None
             if first is None or (wait.until is not None and (first.until is None or wait.until < first.until)):
                 first = wait
+        back_at = self._ring.back_at(now)
+        if first is not None and back_at is not None and (first.until is None or back_at < first.until):
+            return GateWait(first.word, back_at)
         return first
 
     def enter(self, question: Acquire, now: float, epoch: int = 0) -> RunTicket:
         """Take the run's share of the key that has the most left, of those that the worker has."""
-        pools = [self._pool_of(key) for key in self._ring.usable_on(epoch, now)]
+        pools = [self._pool_of(key) for key in self._ring.usable_on(epoch, now) or ("",)]
         free = [pool for pool in pools if pool.wait(question.priority, question, now) is None]
         best = max(free or pools, key=lambda pool: (pool.share_left(now), -pool.running, -pool.granted_total))
         self.used_at = now

@@ -86,6 +86,8 @@ class Shared(msgspec.Struct):
     forgotten: tuple[float, float] = (0.0, 0.0)
     facts: list[KeyRefused] = []
     is_changed: bool = False
+    changes: int = 0
+    """How often a pool or an account may have got room."""
 
 
 class RunTicket(Ticket, kw_only=True):
@@ -111,6 +113,7 @@ class Account:
         self.name = name
         self.ring = ring
         self.is_limited = configured is not None
+        self.version = 0
         self.rates = RateLimits(configured, now)
         self.concurrency = Concurrency(None if configured is None else configured.max_concurrency)
 
@@ -147,6 +150,7 @@ class Pool:
         self.used_at = now
         self.granted_total = 0
         self.rate_limited_total = 0
+        self._version = 0
         self._api = api
         self._shared = shared
         self.rates = RateLimits(configured, now)
@@ -162,6 +166,10 @@ class Pool:
         return self._concurrency.running
 
     # What the admission asks.
+
+    @property
+    def version(self) -> int:
+        return max(self._version, self.account.version)
 
     def wait(self, priority: Priority, question: Acquire, now: float) -> GateWait | None:
         self.used_at = now
@@ -230,6 +238,7 @@ class Pool:
 
     def answered(self, ticket: Ticket, report: ResponseReport, now: float) -> None:
         self._change(now)
+        self._note_room()
         run = cast("RunTicket", ticket)
         if report.limits:
             is_refused = report.status == signs.TOO_MANY_REQUESTS
@@ -242,6 +251,9 @@ class Pool:
 
     def leave(self, ticket: Ticket, release: Release | None, now: float) -> None:
         self._change(now)
+        self._note_room()
+        if self.account.is_limited:
+            self.account.version = self._version
         run = cast("RunTicket", ticket)
         if release is not None:
             self._learn(run, release, now)
@@ -306,6 +318,7 @@ class Pool:
 
     def forget_old(self, now: float) -> None:
         """Forget what headers said long ago. To be called now and then."""
+        self._note_room()
         self.rates.forget_old(now)
 
     def status(self, own_key: str, waiting: int, now: float) -> PoolStatus:
@@ -411,6 +424,11 @@ class Pool:
     def _known_rate(self) -> float | None:
         rates = (self.rates.rate_per_second(), self.account.rates.rate_per_second())
         return min((rate for rate in rates if rate is not None), default=None)
+
+    def _note_room(self) -> None:
+        """There may be room for runs that had none."""
+        self._shared.changes += 1
+        self._version = self._shared.changes
 
     def _change(self, now: float) -> None:
         self.used_at = now

@@ -31,8 +31,19 @@ class FalseGate:
         self.reports: list[ResponseReport] = []
         self.late_refusals: dict[str, Refusal] = {}
         self._next = float("-inf")
+        self.fixed_version: int | None = None
+        """``None``: another one each time, so that the gate is asked each time."""
+        self.asked = 0
+        """How often a run was tried at this gate."""
+        self._version = 0
+
+    @property
+    def version(self) -> int:
+        self._version += 1
+        return self._version if self.fixed_version is None else self.fixed_version
 
     def wait(self, priority: Priority, question: Acquire, now: float) -> GateWait | None:
+        self.asked += 1
         if question.span_id in self.closed_to:
             return self.closed_to[question.span_id]
         if self.closed is not None and (self.closed.until is None or now < self.closed.until):

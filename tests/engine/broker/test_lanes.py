@@ -160,6 +160,20 @@ def test_a_run_whose_gate_has_changed_waits_at_the_new_gate() -> None:
     assert not queue
 
 
+def test_a_gate_may_get_another_name_while_runs_wait_at_it() -> None:
+    gate = FalseGate("x")
+    queue = lanes()
+    queue.add(run(ANN, "a"), gate)
+    queue.add(run(ANN, "b", "batch"), gate)
+    gate.key = "renamed"
+    queue.remove("b")
+    queue.regroup(lambda _: gate)
+
+    assert queue.waiting_at_gates() == {"renamed": 1}
+    assert served(queue) == ["a"]
+    assert queue.waiting_at_gates() == {}
+
+
 def test_the_first_gate_that_may_open_is_the_next_deadline() -> None:
     queue = lanes(run(ANN, "free"))
     for key in ("x", "y"):
