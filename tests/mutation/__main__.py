@@ -32,6 +32,9 @@ FOLDERS = ("client", "engine", "workers", "wire", "cli", "testing")
 """Folders of tests that need no processes, except the files that use one of these fixtures."""
 NEEDS_PROCESSES = ("provider: SimulatedProvider", "client: Client", "subprocess.", "running_engine")
 TOLD_BY = {
+    "headrace.runs.run_times": ["tests/client/runs/test_retries.py"],
+    "headrace.runs.failed_attempts": ["tests/client/runs/test_retries.py"],
+    "headrace.runs.attempt_messages": ["tests/client/runs/test_session.py", "tests/client/runs/test_retries.py"],
     "headrace_workers.runs.answer_reader": [
         "tests/workers/runs/test_provider_run.py",
         "tests/workers/providers/test_answer_forms.py",
@@ -121,6 +124,7 @@ def run_tests(tests: Sequence[str], timeout: float, stage: str, finder: MutantLo
                         "-p",
                         "no:xdist",
                         "--timeout=0",
+                        "--assert=plain",  # pytest's own importer would come before that of the mutant
                         *_QUIET,
                         *_SELECTION[stage],
                         *tests,

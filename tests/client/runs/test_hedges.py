@@ -114,7 +114,8 @@ def test_a_hedge_begins_when_no_event_has_come_in_time() -> None:
     assert told.lease == hedge_grant()
     assert isinstance(told.message, Run)
     assert (told.message.span_id, told.message.span_of, told.message.attempt) == (HEDGE, SPAN, 2)
-    assert told.message.time_left == 596.5
+    assert (told.message.queued, told.message.time_left) == (3.5, 596.5)
+    assert session.granted(hedge_grant(), 3.6) == [], "it has begun"
     assert session.next_deadline == 605.0
 
 
@@ -239,6 +240,15 @@ def test_both_attempts_on_one_worker_that_dies_are_one_death() -> None:
     assert session.deaths == 1
 
 
+def test_a_hedge_whose_worker_dies_is_a_death_of_its_run() -> None:
+    session = hedged()
+    session.worker_lost("gone", 4.0, HEDGE)
+    assert (session.deaths, session.phase) == (1, Phase.RUNNING)
+
+    session.worker_lost("gone too", 5.0, SPAN)
+    assert isinstance(session.ending, PoisonRunError)
+
+
 def test_an_abort_stops_both_attempts() -> None:
     session = hedged()
 
@@ -252,6 +262,17 @@ def test_a_new_broker_is_told_of_both_leases() -> None:
 
     holds = [command.message for command in session.broker_changed(5.0) if isinstance(command, AskBroker)]
     assert [(hold.span_id, hold.attempt) for hold in holds] == [(SPAN, 1), (HEDGE, 2)]
+    assert [hold.age for hold in holds if isinstance(hold, Hold)] == [4.0, 1.5]
+
+
+def test_messages_of_another_worker_or_attempt_are_not_the_hedges() -> None:
+    session = hedged()
+    other = Chunk(HEDGE, 3, 0, ["late"])
+
+    assert session.chunk(FIRST, chunk(HEDGE, "late")) == []
+    assert session.chunk(SECOND, other) == []
+    assert session.ended(FIRST, finished(HEDGE), 4.0) == []
+    assert session.events == []
 
 
 def test_a_hedge_whose_lease_was_ended_is_stopped() -> None:
@@ -277,9 +298,9 @@ def test_the_slow_first_chunks_are_known_after_twenty() -> None:
 
     times.add(19.0)
     assert times.slow() == 19.0
-    for _ in range(300):
-        times.add(1.0)
-    assert times.slow() == 1.0
+    for number in range(200):
+        times.add(number / 100)
+    assert times.slow() == 1.9, "of the last 200"
 
 
 class HedgeMachine(RuleBasedStateMachine):

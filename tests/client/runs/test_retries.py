@@ -406,6 +406,19 @@ def test_a_refusal_that_is_not_about_the_model_ends_the_run(kind: Any) -> None:
     assert RunEnded() in session.refused(Refuse(SPAN, 1, kind, "no"), 1.0)
 
 
+def test_no_other_model_is_asked_after_the_total_timeout() -> None:
+    session = with_fallback(total_timeout=3.0)
+
+    assert RunEnded() in session.ended(EPOCH, failed(session), 3.0)
+
+
+def test_a_run_without_a_known_total_timeout_waits_for_the_next_model_too() -> None:
+    session = Session(new_plan(total_timeout=None, fallback=new_plan(total_timeout=None, model="n")))
+
+    assert asked(session.start(0.0)).max_wait == 1.0
+    assert asked(session.refused(Refuse(SPAN, 1, "queue_full", "no room"), 1.0)).max_wait is None
+
+
 def test_each_model_has_its_retries_and_the_error_of_the_last_one_counts() -> None:
     third = new_plan(provider="z", model="o", max_retries=0)
     second = new_plan(provider="q", model="n", max_retries=1, fallback=third)
