@@ -46,6 +46,8 @@ def test_with_hedges_the_slowest_first_chunks_are_five_times_as_fast_at_five_per
         arguments={"hedge_after_ms": HEDGE_AFTER},
     )
     with engine.programs(1) as programs:
+        programs.begin(Flow(name="first", provider="hedged", key="sk-hedged", runs=1))
+        programs.finish()
         programs.begin(plain, hedged)
         seen = programs.finish()
 
@@ -54,7 +56,7 @@ def test_with_hedges_the_slowest_first_chunks_are_five_times_as_fast_at_five_per
     requests = engine.arrivals("sk-hedged")
     print(f"p99 to the first chunk: {slow:.2f} s, hedged {fast:.2f} s; {len(requests)} requests for {RUNS} runs")
     assert slow >= 5 * fast
-    assert RUNS < len(requests) <= 1.05 * RUNS
+    assert RUNS < len(requests) - 1 <= 1.05 * RUNS
     wait_until(
         lambda: all(arrival.outcome != "open" for arrival in engine.arrivals("sk-hedged")), 10.0, "no open answer"
     )
