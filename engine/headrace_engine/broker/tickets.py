@@ -63,4 +63,4 @@ class Tickets:
 
     def gates_changed(self, now: float) -> None:
         """There may be gates that there were not: count in them the runs that have a lease and no ticket."""
-        self._leases.give_tickets(lambda run: self._gates.adopt(run.question, "", now))
+        self._leases.give_tickets(lambda run: self._gates.adopt(run.question, "", now, run.since))

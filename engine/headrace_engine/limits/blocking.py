@@ -71,6 +71,8 @@ class Blocking:
         self._told_at = float("-inf")
         self._backoffs = 0
         self._pace: Pace | None = None
+        # Runs that went before this was made: when they were counted last, how many, and their ages in all.
+        self._resumed = (float("-inf"), 0, 0.0)
 
     def blocked_for(self, now: float) -> float:
         """Return the seconds until the next run may leave; 0.0 if none is held back by a block."""
@@ -92,9 +94,13 @@ class Blocking:
         begin = max(now, self._blocked_until)
         return begin - now + (0.0 if pace is None else pace.seconds_for(ahead, begin))
 
-    def resume(self, now: float) -> None:
-        """Count a run that went before this was made. It is taken for one that went lately."""
+    def resume(self, now: float, went_at: float) -> None:
+        """Count a run that goes on, and went before this was made."""
         self._went.add(now)
+        at, count, ages = self._resumed
+        if at != now:
+            count, ages = 0, 0.0
+        self._resumed = (now, count + 1, ages + now - went_at)
 
     def enter(self, now: float) -> None:
         """A run goes."""
@@ -162,10 +168,20 @@ class Blocking:
         """Choose the rate of the next release: from what went before, or slower than the release that was refused."""
         pace = self._pace
         if pace is None:
-            rate = max(known_rate or 0.0, self._went.at_most(now) / _BEFORE, MIN_RATE)
+            rate = max(known_rate or 0.0, self._went.at_most(now) / _BEFORE, self._resumed_rate(now), MIN_RATE)
             self._pace = Pace(rate, now, now)
         elif went_at >= pace.since and now >= self._blocked_until:
             pace.rate = max(known_rate or 0.0, _CUT * pace.rate_at(now), MIN_RATE)
+
+    def _resumed_rate(self, now: float) -> float:
+        """Return how many runs in a second have been going, by those that go on: their number, and twice their mean age.
+
+        Ages of nearly nothing tell little, so the rate is at most that all of them go again within a second.
+        """
+        at, count, ages = self._resumed
+        if at != now or not count:
+            return 0.0
+        return min(count / (2 * ages / count), count) if ages > 0.0 else float(count)
 
     def _release_from(self, begin: float) -> None:
         pace = self._pace

@@ -116,7 +116,7 @@ class Gates(Protocol):
     def adopt(self, question: Acquire, key: str, now: float, went_at: float | None = None) -> Ticket | None:
         """Count a run that has its lease already: from an earlier broker, or from before its gate was made.
 
-        ``key``: the key of its Grant, empty if it had none. ``went_at``: when an earlier broker granted it. Return its
+        ``key``: the key of its Grant, empty if it had none. ``went_at``: when it was granted, or asked for its lease. Return its
         ticket; None if nothing limits the run.
         """
 

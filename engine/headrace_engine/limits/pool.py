@@ -221,7 +221,7 @@ class Pool:
         before that was kept. ``went_at``: when it did.
         """
         self._change(now)
-        self._blocking.resume(now)
+        self._blocking.resume(now, now if went_at is None else min(went_at, now))
         self._concurrency.enter()
         self.account.concurrency.enter()
         spending = self._shared.spending

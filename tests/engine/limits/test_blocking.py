@@ -52,6 +52,18 @@ def test_the_pool_waits_as_long_as_the_provider_asks_and_little_longer() -> None
     assert 12.0 <= until <= 12.1
 
 
+@pytest.mark.parametrize(("ages", "rate"), [([0.05] * 20, 20.0), ([30.0] * 120, 2.0), ([0.0] * 5, 5.0), ([100.0], 1.0)])
+def test_a_pool_that_nobody_knew_is_released_as_fast_as_its_runs_went(ages: list[float], rate: float) -> None:
+    blocking = Blocking(Random(1).uniform)
+    for age in ages:
+        blocking.resume(10.0, 10.0 - age)
+
+    blocking.refused(2.0, went_at=9.0, known_rate=None, now=10.0)
+
+    # Runs that went within the last ten seconds are counted too; those here count as such.
+    assert blocking.rate(10.0) == pytest.approx(max(rate, len(ages) / 10, 1.0))
+
+
 def test_an_absurd_wait_is_cut_to_two_minutes() -> None:
     until = blocked(1e9).until(10.0)
     assert until is not None
