@@ -140,6 +140,20 @@ def test_tables_about_a_provider_that_does_not_exist_are_shown_as_refused(config
     ]
 
 
+def test_a_setting_that_refuses_its_whole_file_is_named_after_a_colon(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "home/.config/headrace/headrace.toml").write_text("[limits.openai]\nrequests_per_minute = 0\n")
+
+    assert "  the whole file: limits.openai.requests_per_minute is 0; it takes" in config("show").out
+
+
+def test_a_fallback_to_the_model_itself_is_refused_once(config: Config, tmp_path: Path) -> None:
+    own = tmp_path / "home/.config/headrace/headrace.toml"
+    own.write_text('[models."openai/gpt-4o"]\nfallbacks = ["gpt-4o"]\n')
+
+    refused = json.loads(config("show", "--json").out)["refused"]
+    assert [one["reason"] for one in refused] == ["is the model itself"]
+
+
 def test_refused_settings_are_shown_with_advice_and_other_commands_end_with_the_error(
     config: Config, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -113,6 +113,19 @@ def test_an_embedded_engine_has_the_keys_of_a_table(provider: SimulatedProvider,
     assert "keys.openai.env[0]: OUR_KEY is empty or not set where the engine starts" in ended.stderr
 
 
+def test_serve_tells_of_a_missing_key_before_it_prints_an_address(
+    settings_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings_file.write_text('[keys.openai]\nenv = ["OUR_KEY"]\n')
+    monkeypatch.setenv("HEADRACE_CONFIG", str(settings_file))
+    monkeypatch.delenv("OUR_KEY", raising=False)
+
+    assert main(["serve", "--directory", str(tmp_path / "e")]) == ExitCode.USAGE
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "keys.openai.env[0]: OUR_KEY is empty or not set where the engine starts; set it" in printed.err
+
+
 def test_reload_without_an_engine_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reload", "--engine", f"ipc://{tmp_path}"]) == ExitCode.UNAVAILABLE
     assert "no engine runs" in capsys.readouterr().err

@@ -107,7 +107,7 @@ def test_limits_are_shown_with_what_is_left_and_what_runs_wait_for(capsys: pytes
         "  team            ok       $3.2500      $10.00",
         "  tests           reached  $1.0000      $1.00",
         "",
-        "  limits shared with other engines: redis does not answer",
+        "  limits shared with other engines: the store cannot be used, so this engine uses its own part; redis does not answer",
         "",
         "  spans: off",
     ]

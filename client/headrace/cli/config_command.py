@@ -12,7 +12,7 @@ from operator import attrgetter
 
 import msgspec
 
-from headrace.cli.config_report import SettingsReport, ShownSetting, report
+from headrace.cli.config_report import WHOLE_FILE, ReportedRefusal, SettingsReport, ShownSetting, report
 from headrace.cli.shared.exit_codes import CommandError, ExitCode
 from headrace.cli.shared.terminal import bold, dim, one_line, red
 from headrace.errors import ConfigurationError
@@ -78,10 +78,15 @@ def _print(found: SettingsReport) -> None:
         print(bold("refused", out))
     for refused in found.refused:
         print(
-            f"  {red(one_line(refused.setting), out)} {one_line(refused.reason)}  {dim(one_line(f'[{refused.source}]'), out)}"
+            f"  {red(one_line(_refused_setting(refused)), out)} {one_line(refused.reason)}  {dim(one_line(f'[{refused.source}]'), out)}"
         )
         if refused.hint:
             print(f"    {one_line(refused.hint)}")
+
+
+def _refused_setting(refused: ReportedRefusal) -> str:
+    """Return the words before the reason. The reason begins with the setting's name if the whole file is refused."""
+    return f"{refused.setting}:" if refused.setting == WHOLE_FILE else refused.setting
 
 
 _STATES = {

@@ -70,6 +70,10 @@ class SearchedFile(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+WHOLE_FILE = "the whole file"
+"""Stands for the setting of a refusal that is about all of a file."""
+
+
 class ReportedRefusal(msgspec.Struct, frozen=True):
     """A setting that is refused. As long as one is refused, every command ends with this error."""
 
@@ -115,7 +119,7 @@ class _Reading:
         except ConfigurationError as error:
             path = absolute(place.path)
             self.files.append(SearchedFile(path, "unusable", str(error)))
-            self.refused.append(ReportedRefusal(path, "the whole file", str(error).removeprefix(f"{place.path}: ")))
+            self.refused.append(ReportedRefusal(path, WHOLE_FILE, str(error).removeprefix(f"{place.path}: ")))
             return
         if file is None or file.ignored:
             state = "none" if file is None else "ignored"
@@ -127,7 +131,7 @@ class _Reading:
                 found = list(refused_settings(file.table, trusted_settings(file, self.tables, self._environ)))
             except ConfigurationError as error:  # the file of permissions is unusable
                 self.files.append(SearchedFile(file.path, "unusable", str(error)))
-                self.refused.append(ReportedRefusal(file.path, "the whole file", str(error)))
+                self.refused.append(ReportedRefusal(file.path, WHOLE_FILE, str(error)))
                 return
             for one in found:
                 hint = remedy_for(file, one, self._environ)

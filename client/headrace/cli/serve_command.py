@@ -20,6 +20,7 @@ from headrace.process.hook_check import is_hook_usable
 from headrace.process.import_path import child_environment
 from headrace.process.interpreter import find_interpreter
 from headrace.settings.log_variables import FORMAT_VARIABLE, LOG_FORMATS, log_format
+from headrace.settings.provider_keys import check_keys
 from headrace.settings.settings import directory_of, load_settings
 
 NAME = "serve"
@@ -65,6 +66,7 @@ def main(arguments: argparse.Namespace) -> NoReturn:
     if arguments.log_format is not None:
         environ[FORMAT_VARIABLE] = arguments.log_format
     settings = load_settings(environ)
+    check_keys(settings, environ)
     if not is_hook_usable(settings.spans, environment_of("worker", environ, settings)):
         raise SystemExit(ExitCode.USAGE)
     directory = _prepared(arguments.directory)

@@ -94,8 +94,13 @@ def _show_limits(status: Status) -> None:
         print()
         _table(SPENDING_HEAD, [spending_row(limit) for limit in status.spending])
     if status.budget:
-        text = f"  limits shared with other engines: {one_line(status.budget)}"
-        print(f"\n{text if status.budget == 'ok' else red(text, sys.stdout)}")
+        print(f"\n  limits shared with other engines: {_shared_budget(status.budget)}")
+
+
+def _shared_budget(state: str) -> str:
+    if state == "ok":
+        return state
+    return red(f"the store cannot be used, so this engine uses its own part; {one_line(state)}", sys.stdout)
 
 
 def _show_spans(spans: SpanStatus | None) -> None:

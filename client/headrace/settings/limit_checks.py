@@ -193,7 +193,8 @@ def _of_fallbacks(models: Mapping[str, ModelConfig], providers: Collection[str])
             target = "/".join(named)
             if target == name:
                 yield SettingProblem(path, "is the model itself")
-            elif target in found:
+                continue
+            if target in found:
                 yield SettingProblem(path, "is in the list twice")
             found.append(target)
     if (circle := _circle(targets)) is not None:

@@ -50,7 +50,9 @@ def _from_variables(where: str, variables: list[str], environ: Mapping[str, str]
         name = f"{where}.env[{number}]" + (f": {variable}" if variable.isupper() else "")
         key = environ.get(variable)
         if not key:
-            raise ConfigurationError(f"{name} is empty or not set where the engine starts")
+            raise ConfigurationError(
+                f"{name} is empty or not set where the engine starts; set it, or take it out of the list"
+            )
         if (problem := key_problem(key)) is not None:
             raise ConfigurationError(f"{name} {problem}")
         yield key

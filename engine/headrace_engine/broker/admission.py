@@ -31,6 +31,11 @@ from headrace_engine.limits.gate import Gate, Gates, Priority
 from headrace_engine.limits.no_limits import NoLimits
 
 _NO_HEDGE = "a second attempt does not wait, and there is no place for it now"
+_FOR_LIMITS = "for the limits of its model"
+_LONG_WAITS: dict[WaitWord, str] = {
+    "blocked": "because the provider asked for a pause",
+    "breaker": "because the provider fails",
+}
 _STOPPING = "the engine is stopping and takes no new runs"
 _LOOK_INTERVAL = 0.5
 """Seconds to the next look, while so many runs avoid workers that their deadlines are not compared in each turn."""
@@ -154,7 +159,9 @@ class Admission:
         expected = gate.expected_wait(run.question, self._lanes.ahead_of(run, gate), self._now)
         if expected <= longest:
             return None
-        reason = f"the run would wait about {expected:.1f} s for the limits of its model, and may wait {longest:.1f} s"
+        wait = gate.wait(run.question.priority, run.question, self._now)
+        cause = _LONG_WAITS.get(wait.word, _FOR_LIMITS) if wait is not None else _FOR_LIMITS
+        reason = f"the run would wait about {expected:.1f} s {cause}, and may wait {longest:.1f} s"
         return self._refuse(run.client, run.question, "queue_full", reason, retry_after=expected - longest)
 
     def held(self, client: bytes, hold: Hold, now: float) -> list[Send]:

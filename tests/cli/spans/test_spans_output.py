@@ -59,7 +59,7 @@ facts
   usage          25 tokens in (12 cached), 40 out (8 reasoning); as the provider counted
   cost           $0.000462
   started        2026-03-14 12:00:00.000+00:00
-  time           1250 ms, first chunk after 310 ms, 4 ms waiting for a worker, streamed
+  time           1250 ms, first chunk after 310 ms, 4 ms waiting before its attempts, streamed
   trace          tr_00c0ffee00c0ffee below sp_0000000000000abc
   traceparent    00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01
   user           user-7

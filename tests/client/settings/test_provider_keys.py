@@ -42,7 +42,11 @@ def test_a_file_is_found_from_the_directory_of_its_settings_file(tmp_path: Path)
 @each(
     ("table", "content", "said"),
     [
-        (KeyConfig(env=["EMPTY"]), None, "keys.p.env[0]: EMPTY is empty or not set where the engine starts"),
+        (
+            KeyConfig(env=["EMPTY"]),
+            None,
+            "keys.p.env[0]: EMPTY is empty or not set where the engine starts; set it, or take it out of the list",
+        ),
         (KeyConfig(env=["KEY_1", "MISSING"]), None, "keys.p.env[1]: MISSING is empty or not set"),
         (KeyConfig(env=["sk_written_by_mistake"]), None, "keys.p.env[0] is empty or not set"),
         (KeyConfig(env=["BAD"]), None, "keys.p.env[0]: BAD has a line end"),
@@ -84,7 +88,10 @@ def test_the_error_at_the_engines_start_names_the_settings_file(tmp_path: Path) 
 
     with pytest.raises(ConfigurationError) as caught:
         check_keys(load_settings(environ), environ)
-    assert str(caught.value) == f"{path}: keys.openai.env[1]: EMPTY is empty or not set where the engine starts"
+    assert (
+        str(caught.value)
+        == f"{path}: keys.openai.env[1]: EMPTY is empty or not set where the engine starts; set it, or take it out of the list"
+    )
 
 
 SETTINGS = with_built_in(Settings(keys={"openai": KeyConfig(env=["KEY_1"]), "groq": KeyConfig(file="/keys")}), {})

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from headrace.wire import codec
-from headrace.wire.messages import Acquire, Grant, Hold, Refuse, Release, ResponseReport, Revoke
+from headrace.wire.messages import Acquire, Grant, Hold, Refuse, Release, ResponseReport, Revoke, WaitWord
 from headrace_engine.broker.admission import Admission, Ask, Send
 from headrace_engine.broker.lease_checks import FIRST_CHECK
 from headrace_engine.broker.waiting_run import Wait, WaitCause
@@ -187,10 +187,22 @@ def test_a_run_that_would_wait_longer_than_it_may_is_refused_at_once() -> None:
     refused = refusal(admission.acquired(ANN, ask("a", max_wait=10.0), 0.0))
 
     assert (refused.kind, refused.retry_after) == ("queue_full", 20.0)
-    assert "30.0 s" in refused.reason
+    assert (
+        refused.reason == "the run would wait about 30.0 s because the provider asked for a pause, and may wait 10.0 s"
+    )
     assert admission.acquired(ANN, ask("b", max_wait=31.0), 0.0) == []
     assert admission.acquired(ANN, ask("c"), 0.0) == []
     assert admission.waiting_count == 2
+
+
+@pytest.mark.parametrize(
+    ("word", "said"), [("limit", "for the limits of its model"), ("breaker", "because the provider fails")]
+)
+def test_a_refusal_says_what_the_run_would_wait_for(word: WaitWord, said: str) -> None:
+    gate = FalseGate("x")
+    gate.closed = GateWait(word, 30.0)
+
+    assert said in refusal(limited(gate).acquired(ANN, ask("a", max_wait=10.0), 0.0)).reason
 
 
 def test_the_expected_wait_counts_the_runs_that_go_before() -> None:

@@ -167,6 +167,8 @@ def _timings(span: Span) -> str:
         facts.append(f"first chunk after {milliseconds(span.first_chunk_seconds)} ms")
     if span.queue_seconds:
         what = _WAITED_FOR.get(span.queue_reason, f"for {span.queue_reason}")
+        if not span.queue_reason and len(span.attempts) > 1:
+            what = "before its attempts"
         facts.append(f"{milliseconds(span.queue_seconds)} ms waiting {what}")
     return ", ".join([*facts, "streamed" if span.streamed else "not streamed"])
 
