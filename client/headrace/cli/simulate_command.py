@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from headrace.cli.shared.exit_codes import CommandError, ExitCode
-from headrace.cli.shared.option_types import check_texts, port
+from headrace.cli.shared.option_types import check_texts, port, positive_count
 from headrace.cli.shared.terminal import bold, dim
 from headrace.errors import ConfigurationError
 
@@ -35,11 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--first-token-delay", type=float, metavar="SECONDS", help="the time before the first chunk")
     parser.add_argument(
         "--requests-per-minute",
-        type=int,
+        type=positive_count,
         metavar="N",
         help="answer 429 above so many requests a minute of each key and model; default: no limit",
     )
-    parser.add_argument("--tokens-per-minute", type=int, metavar="N", help="the same for tokens; default: no limit")
+    parser.add_argument(
+        "--tokens-per-minute", type=positive_count, metavar="N", help="the same for tokens; default: no limit"
+    )
     parser.add_argument(
         "--script",
         type=Path,
@@ -82,11 +84,9 @@ def _script(arguments: argparse.Namespace) -> Script:
 def _limits(arguments: argparse.Namespace) -> ProviderLimits:
     from headrace.testing import ProviderLimits
 
-    fields = {name: getattr(arguments, name) for name in ("requests_per_minute", "tokens_per_minute")}
-    try:
-        return msgspec.convert(fields, ProviderLimits)
-    except msgspec.ValidationError as error:
-        raise ConfigurationError(f"the limits cannot be used: {error}") from None
+    return ProviderLimits(
+        requests_per_minute=arguments.requests_per_minute, tokens_per_minute=arguments.tokens_per_minute
+    )
 
 
 def _read(path: Path) -> dict[str, object]:

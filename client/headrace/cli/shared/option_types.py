@@ -20,12 +20,21 @@ def timeout(text: str) -> float:
 
 def count(text: str) -> int:
     """Return a whole number of things, 0 or more."""
-    takes = f"takes a whole number from 0 to {_HIGHEST_COUNT:_}"
+    return _whole_number(text, 0)
+
+
+def positive_count(text: str) -> int:
+    """Return a whole number of things, 1 or more."""
+    return _whole_number(text, 1)
+
+
+def _whole_number(text: str, lowest: int) -> int:
+    takes = f"takes a whole number from {lowest} to {_HIGHEST_COUNT:_}"
     try:
         found = int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(takes) from None
-    if not 0 <= found <= _HIGHEST_COUNT:
+    if not lowest <= found <= _HIGHEST_COUNT:
         raise argparse.ArgumentTypeError(takes)
     return found
 
