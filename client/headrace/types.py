@@ -430,7 +430,7 @@ class RunLocalResult(DictForm, Generic[T_co], frozen=True, kw_only=True):
     ``None`` without ``response_type``, for an aborted stream, and where the model calls tools instead of an answer.
     """
     queue_ms: float = 0.0
-    """Milliseconds that the run waited in the engine before it was given to a worker: over all attempts, with the pauses between them."""
+    """Milliseconds that the run waited in the engine before it was given to a worker: over all attempts, without the pauses between them."""
     queue_reason: str | None = None
     """What the run waited for last: ``workers`` (a place on a worker), ``share`` (this program's own share of them),
     ``limit`` (a limit of the provider or of the settings), ``blocked`` (the provider asked to wait) or ``breaker`` (the

@@ -59,7 +59,7 @@ facts
   usage          25 tokens in (12 cached), 40 out (8 reasoning); as the provider counted
   cost           $0.000462
   started        2026-03-14 12:00:00.000+00:00
-  time           1250 ms, first chunk after 310 ms, 4 ms waiting before its attempts, streamed
+  time           1250 ms, first chunk after 310 ms, 4 ms until its last attempt, streamed
   trace          tr_00c0ffee00c0ffee below sp_0000000000000abc
   traceparent    00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01
   user           user-7
@@ -84,7 +84,7 @@ def test_show_says_what_a_run_waited_for_and_whom_its_attempts_asked(spans: Run,
     for reason, said in (("limit", "for room in a limit"), ("breaker", "because the provider failed too often")):
         Database(data).add(span(span_id=f"sp_{reason}", queue_seconds=0.25, queue_reason=reason, attempts=attempts))
         shown = spans("show", f"sp_{reason}").out
-        assert f"250 ms waiting {said}" in shown
+        assert f"250 ms until its last attempt, waited last {said}" in shown
         assert "  1. w1 at groq/llama-4: RateLimitError, ended after 1000 ms\n" in shown
         assert "  2. w2 (hedge): beaten, ended after 1000 ms\n" in shown
 

@@ -167,9 +167,12 @@ def _timings(span: Span) -> str:
         facts.append(f"first chunk after {milliseconds(span.first_chunk_seconds)} ms")
     if span.queue_seconds:
         what = _WAITED_FOR.get(span.queue_reason, f"for {span.queue_reason}")
-        if not span.queue_reason and len(span.attempts) > 1:
-            what = "before its attempts"
-        facts.append(f"{milliseconds(span.queue_seconds)} ms waiting {what}")
+        if len(span.attempts) <= 1:
+            facts.append(f"{milliseconds(span.queue_seconds)} ms waiting {what}")
+        else:
+            # The time of the earlier attempts is in it.
+            facts.append(f"{milliseconds(span.queue_seconds)} ms until its last attempt")
+            facts += [f"waited last {what}"] if span.queue_reason else []
     return ", ".join([*facts, "streamed" if span.streamed else "not streamed"])
 
 
