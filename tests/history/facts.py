@@ -25,8 +25,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_runs_per_worker: int = 4096
     overshoot: int = 0
     """Runs beyond that after a broker's crash."""
-    max_calls: int = 2
-    """Requests to the provider for one run."""
+    max_calls: int = 4
+    """Requests to the provider for one run: the first, two retries, and one after the death of a worker."""
 
 
 class Facts:

@@ -216,6 +216,8 @@ class Admission:
     def waits_for(self, span_id: str) -> Wait | None:
         """Return what a run waits for, and until when; ``None`` if it does not wait."""
         run, lane = self._lanes.find(span_id), self._lanes.lane_of(span_id)
+        if (until := self._lanes.waits_for_batch(span_id, self._now)) is not None:
+            return Wait(WaitCause.GATE, until, "limit")
         chosen = self._choice(lane)(run) if run is not None and lane is not None else None
         return chosen if isinstance(chosen, Wait) else None
 
@@ -381,7 +383,7 @@ class Admission:
         held: set[Lane] = set()
         gates = self._lanes.open(self._now) if self._workers.has_room else []
         while self._workers.has_room:
-            served = self._lanes.serve(self._choice, held, gates)
+            served = self._lanes.serve(self._choice, held, gates, self._now)
             if served is None:
                 return answers
             run, worker, gate, word = served

@@ -5,7 +5,8 @@ have lanes of their own. The rules of the queue:
 
 1. A gate whose runs must wait holds up no other gate. Gates take turns.
 2. Interactive runs go before batch runs. But where both wait, one of ten leases goes to a batch run: at each gate, and, if
-   places on workers are scarce, among gates that have only batch runs.
+   places on workers are scarce, among gates that have only batch runs. A batch run that costs more than the interactive
+   ones would find no room for ever, so these wait for it: for a tenth of the time at most.
 3. No client takes the last places of the queue. All connections of one process are one client in this.
 """
 
@@ -26,6 +27,10 @@ _FREE_SHARE = 9
 """A client may have this many times as many places as there are free places in the queue."""
 _BATCH_AFTER = 9
 """After so many leases of interactive runs, a batch run that waits is next."""
+_HOLD_PART = 9
+"""Interactive runs wait for a batch run that is due for one part of this many of the time that batch runs have waited."""
+_HOLD_AFTER = 5.0
+"""Seconds after which they do. Before, a batch run that is due goes when the gate has room for it."""
 _LOOKED_AT = 16
 """So many runs that avoid workers are compared by their deadlines."""
 
@@ -33,7 +38,7 @@ _LOOKED_AT = 16
 class GateLanes:
     """The waiting runs of one gate; ``gate`` None: nothing limits them."""
 
-    __slots__ = ("batch", "gate", "interactive", "key", "since_batch")
+    __slots__ = ("batch", "batch_waits_since", "gate", "interactive", "key", "since_batch")
 
     def __init__(self, gate: Gate | None) -> None:
         self.gate = gate
@@ -43,6 +48,8 @@ class GateLanes:
         self.batch = Lane(gate, "batch")
         self.since_batch = 0
         """Leases of interactive runs since the last one of a batch run, while batch runs waited."""
+        self.batch_waits_since = 0.0
+        """When a batch run got a lease last, or the first one came after a time without any."""
 
     def __len__(self) -> int:
         return len(self.interactive) + len(self.batch)
@@ -74,17 +81,26 @@ class GateLanes:
         """Whether the next lease is for a batch run, if one waits."""
         return self.since_batch >= _BATCH_AFTER
 
+    def waits_for_batch(self, now: float) -> bool:
+        """Return whether interactive runs wait until a batch run, which is due, has room at the gate."""
+        until = self.batch.until
+        if not self.is_batch_due or until is None or self.batch.word != "limit":
+            return False
+        waited = now - self.batch_waits_since
+        return waited >= _HOLD_AFTER and until - now <= waited / _HOLD_PART
+
     def in_turn(self) -> tuple[Lane, Lane]:
         """Return the lanes in the order in which they are served."""
         return (self.batch, self.interactive) if self.since_batch >= _BATCH_AFTER else (self.interactive, self.batch)
 
-    def served(self, lane: Lane) -> None:
+    def served(self, lane: Lane, now: float) -> None:
         """A run of this lane, which still counts, has got its lease.
 
         A batch run that is due asks its gate as an interactive run does: what is kept for these, they would take each time.
         """
         if lane is self.batch:
             self.since_batch = 0
+            self.batch_waits_since = now
         elif self.batch:
             self.since_batch += 1
         asks_as: Priority = "interactive" if self.is_batch_due else "batch"
@@ -135,6 +151,13 @@ class Lanes:
         place = self._places.get(span_id)
         return place.lane if place is not None else None
 
+    def waits_for_batch(self, span_id: str, now: float) -> float | None:
+        """Return until when an interactive run waits for a batch run that is due; ``None`` if it does not."""
+        place = self._places.get(span_id)
+        if place is None or place.lane is not place.lanes.interactive or not place.lanes.waits_for_batch(now):
+            return None
+        return place.lanes.batch.until
+
     def no_room(self, owner: Owner) -> str:
         """Return why there is no place for another run of this client; empty if there is one."""
         free = self._max_places - self._taken
@@ -161,6 +184,8 @@ class Lanes:
         if lanes is None:
             lanes = self._gates[key] = self._unlimited if gate is None else GateLanes(gate)
         lane = lanes.lane(run.question.priority)
+        if lane is lanes.batch and not lane:
+            lanes.batch_waits_since = run.since
         lane.add(run)
         self._places[run.span_id] = _Place(run, lanes, lane, size)
 
@@ -203,6 +228,7 @@ class Lanes:
         choice: Callable[[Lane], Callable[[WaitingRun], W | Wait]],
         held: set[Lane],
         gates: list[GateLanes] | None = None,
+        now: float = 0.0,
     ) -> tuple[WaitingRun, W, Gate | None, WaitWord] | None:
         """Take out the next run for which there is a worker; ``choice`` finds one for a run of a lane.
 
@@ -210,18 +236,21 @@ class Lanes:
         lanes that cannot go on: give the same set again until a place on a worker or a share of a gate becomes free.
         ``gates``: those that may let a run go, from :meth:`open`; ``None``: any. The list is kept in the order of turns.
         """
-        for lane in self._in_turn(list(self._gates.values()) if gates is None else gates):
+        for lanes, lane in self._in_turn(list(self._gates.values()) if gates is None else gates):
             if not lane or lane in held:
                 continue
             served = lane.serve(choice(lane))
             if served is not None:
                 run, worker, word = served
-                lanes = self._served(run)
+                self._served(run, lanes, now)
                 if gates is not None and len(gates) > 1:
                     gates.remove(lanes)
                     gates.append(lanes)
                 return run, worker, lane.gate, word
             held.add(lane)
+            if lane is lanes.batch and lanes.waits_for_batch(now):
+                lanes.interactive.word, lanes.interactive.until = lane.word, lane.until
+                held.add(lanes.interactive)
         return None
 
     def open(self, now: float) -> list[GateLanes]:
@@ -233,20 +262,21 @@ class Lanes:
         for lanes in self._gates.values():
             lanes.look_again()
 
-    def _in_turn(self, gates: list[GateLanes]) -> Iterable[Lane]:
+    def _in_turn(self, gates: list[GateLanes]) -> Iterable[tuple[GateLanes, Lane]]:
         """Return the lanes in the order in which they are served. A lane may come twice, and may be empty."""
         if len(gates) == 1:
-            return gates[0].in_turn()
-        only_batch = [lanes.batch for lanes in gates if not lanes.interactive]
-        others = [lane for lanes in gates if lanes.interactive for lane in lanes.in_turn()[: 1 + lanes.is_batch_due]]
-        rest = [lanes.batch for lanes in gates]
+            return [(gates[0], lane) for lane in gates[0].in_turn()]
+        only_batch = [(lanes, lanes.batch) for lanes in gates if not lanes.interactive]
+        others = [
+            (lanes, lane) for lanes in gates if lanes.interactive for lane in lanes.in_turn()[: 1 + lanes.is_batch_due]
+        ]
+        rest = [(lanes, lanes.batch) for lanes in gates]
         return [*only_batch, *others, *rest] if self._since_batch >= _BATCH_AFTER else [*others, *rest]
 
-    def _served(self, run: WaitingRun) -> GateLanes:
-        """A run has got its lease: its gate has had its turn. Return the gate's lanes."""
+    def _served(self, run: WaitingRun, lanes: GateLanes, now: float) -> None:
+        """A run has got its lease: its gate has had its turn."""
         place = self._places[run.span_id]
-        lanes = place.lanes
-        lanes.served(place.lane)
+        lanes.served(place.lane, now)
         if place.lane is lanes.interactive:
             self._since_batch += 1
         elif not lanes.interactive:
@@ -254,7 +284,6 @@ class Lanes:
         if len(self._gates) > 1:
             self._gates[lanes.key] = self._gates.pop(lanes.key)  # to the end
         self._forget(place)
-        return lanes
 
     def no_worker_has_room(self) -> None:
         """Note that all runs wait for places on workers."""

@@ -303,3 +303,24 @@ def test_of_many_runs_that_avoid_workers_only_the_oldest_are_looked_at_in_each_t
     assert len(queue.next_to_give_up(has_workers=True)) < 20
     assert queue.avoids_more
     assert not lanes(avoiding(ANN, "a")).avoids_more
+
+
+def test_interactive_runs_wait_for_a_batch_run_that_costs_more_for_a_tenth_of_the_time_at_most() -> None:
+    queue, gate = Lanes(100), FalseGate("tokens")
+    queue.add(run(BOB, "large", "batch", since=0.0), gate)
+
+    def chat_goes(now: float, large_goes_in: float) -> bool:
+        queue.add(run(ANN, f"chat {now}", since=now), gate)
+
+        def choose(each: WaitingRun) -> str | Wait:
+            return Wait(WaitCause.GATE, now + large_goes_in, "limit") if each.span_id == "large" else "w1"
+
+        return queue.serve(lambda _: choose, set(), None, now) is not None
+
+    assert all(chat_goes(1.0 + number, 0.1) for number in range(9))  # it is not due yet
+
+    assert chat_goes(18.0, large_goes_in=3.0)
+    assert not chat_goes(27.0, large_goes_in=3.0)
+    assert queue.waits_for_batch("chat 27.0", 27.0) == 30.0
+    assert queue.next_until() == 30.0
+    assert chat_goes(28.0, large_goes_in=5.0)  # it would take too long now
