@@ -212,6 +212,6 @@ def test_dead_workers_retries_and_fallbacks_mixed_leave_each_run_one_outcome(
             engine.signal(engine.some_worker(), signal.SIGKILL)
         load.wait_for(60)
 
-    kinds = {outcome.kind for outcome in engine.outcomes()}
-    assert kinds <= {"done", "WorkerLostError"}, kinds
+    others = [outcome for outcome in engine.outcomes() if outcome.kind not in ("done", "WorkerLostError")]
+    assert not others, others[:3]
     assert any(outcome.attempts > 1 for outcome in engine.outcomes("done"))

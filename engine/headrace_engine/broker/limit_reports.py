@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 SAVE_INTERVAL = 0.5
 """Seconds from a change of the limits until they are in the file, at most. A broker that is killed forgets so much."""
+_SAVE_SHARE = 50
+"""Of thousands of pools the state takes long to write. It is written so seldom that it takes one part of this many of the time."""
 _LIMIT_KINDS: frozenset[RefusalKind] = frozenset({"over_budget", "no_retry", "no_hedge"})
 """Refusals that only clients with the capability ``limits`` understand."""
 
@@ -138,6 +140,7 @@ class LimitReports:
         if self._save_at is None or now < self._save_at:
             return
         self._save_at = None
+        began = time.monotonic()
         self._saved_at = now
         if (state := self._gates.state(now)) is None:
             return
@@ -149,6 +152,8 @@ class LimitReports:
             self._is_failing = True
         else:
             self._is_failing = False
+        took = time.monotonic() - began
+        self._saved_at = now + max(_SAVE_SHARE * took - SAVE_INTERVAL, 0.0)
 
     def _log_facts(self) -> None:
         for fact in self._gates.facts():
