@@ -36,7 +36,8 @@ async def run_other(client: Client, random: Random, seen: History) -> None:
             case 1:
                 await _answer(client, span_id)
             case _:
-                kind, text = "failed", await _fail(client, span_id, random.choice(FAILURES))
+                key = f"sk-failing-{random.randrange(200)}"
+                kind, text = "failed", await _fail(client, span_id, random.choice(FAILURES), key)
     except HeadraceError as error:
         kind, text, reason = type(error).__name__, getattr(error, "partial_text", ""), str(error)
     seen.note("read", span_id=span_id)
@@ -59,13 +60,15 @@ async def _answer(client: Client, span_id: str) -> None:
     assert result.text == "".join(f"{number} " for number in range(100))
 
 
-async def _fail(client: Client, span_id: str, script: dict[str, Any]) -> str:
-    """Return the text that came before the failure."""
+async def _fail(client: Client, span_id: str, script: dict[str, Any], key: str) -> str:
+    """Return the text that came before the failure. ``key``: of few runs, so that failures hold up no other runs."""
     stream = await client.arun_local(
         model=MODEL,
         messages=[{"role": "user", "content": span_id}],
         stream=True,
         span_id=span_id,
+        provider_api_key=key,
+        max_retries=0,
         custom_options={"simulate": script},
     )
     try:

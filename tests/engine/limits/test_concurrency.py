@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from headrace_engine.limits.concurrency import CUT_INTERVAL, FORGET_AFTER, Concurrency
+from headrace_engine.limits.concurrency import CUT_INTERVAL, FORGET_AFTER, LEAST, Concurrency
 
 
 def test_nothing_is_limited_before_anything_is_known() -> None:
@@ -28,30 +28,37 @@ def test_an_overload_leaves_seven_tenths_of_the_runs_and_its_further_signs_chang
 
 def test_as_many_successes_as_the_limit_make_room_for_one_more_while_the_limit_is_used() -> None:
     concurrency = Concurrency()
-    for _ in range(10):
+    for _ in range(20):
         concurrency.enter()
     concurrency.overloaded(0.0)
-    for _ in range(3):
+    for _ in range(6):
         concurrency.leave(0.0)
-    assert concurrency.limit == 7
+    assert concurrency.limit == 14
 
-    for _ in range(7):
+    for _ in range(14):
         concurrency.leave(1.0, is_success=True)
         concurrency.enter()
-    assert concurrency.limit == 8
+    assert concurrency.limit == 15
+
+
+def test_an_overload_of_few_runs_leaves_eight() -> None:
+    concurrency = Concurrency()
+    concurrency.enter()
+    concurrency.overloaded(0.0)
+    assert concurrency.limit == LEAST == 8
 
 
 def test_successes_far_below_the_limit_do_not_raise_it() -> None:
     concurrency = Concurrency()
-    for _ in range(10):
+    for _ in range(20):
         concurrency.enter()
     concurrency.overloaded(0.0)
-    for _ in range(9):
+    for _ in range(18):
         concurrency.leave(0.0)
     for _ in range(100):
         concurrency.enter()
         concurrency.leave(1.0, is_success=True)
-    assert concurrency.limit == 7
+    assert concurrency.limit == 14
 
 
 def test_a_tenth_is_kept_for_interactive_runs() -> None:
@@ -110,7 +117,7 @@ class ConcurrencyMachine(RuleBasedStateMachine):
             assert after == before
         else:
             assert after is not None
-            assert after <= max(1, 0.7 * self.running)
+            assert after <= max(LEAST, 0.7 * self.running)
             self.cut_at = self.now
 
     @rule()

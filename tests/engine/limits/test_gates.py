@@ -208,31 +208,13 @@ def test_another_key_is_used_while_one_is_blocked() -> None:
 
 def test_an_overload_of_a_pool_that_nobody_knew_counts_the_runs_that_go_on() -> None:
     gates = gates_of()
-    running = [asked() for _ in range(10)]
+    running = [asked() for _ in range(20)]
     release = failed(running[0], 529)
     assert gates.learns_from(running[0], release, 0.0)
     tickets = [gates.adopt(question, "", 0.0) for question in running]
     assert tickets[0] is not None
     tickets[0].gate.leave(tickets[0], release, 0.0)
-    assert gates.pools({}, 0.0)[0].concurrency == 7
-
-
-def test_a_batch_run_waits_no_longer_than_an_overload_is_remembered() -> None:
-    gates = gates_of()
-    running = [asked() for _ in range(3)]
-    release = failed(running[0], 529)
-    assert gates.learns_from(running[0], release, 0.0)
-    tickets = [gates.adopt(question, "", 0.0) for question in running]
-    for ticket in tickets[:2]:
-        assert ticket is not None
-        ticket.gate.leave(ticket, release, 0.0)
-    gate = gates.gate_of(asked())
-    assert gate is not None
-    assert gate.wait("interactive", asked(), 1.0) is None
-    wait = gate.wait("batch", asked(), 1.0)
-    assert wait is not None
-    assert wait.until == 60.0
-    assert gate.wait("batch", asked(), 60.0) is None
+    assert gates.pools({}, 0.0)[0].concurrency == 14
 
 
 def test_after_five_failures_runs_wait_for_a_probe_whose_head_is_reported() -> None:
