@@ -1,1 +1,1 @@
-"""The limits of providers: pools, rates, blocks, breakers, retries, keys and spending. Pure, but for the modules that say so."""
+"""The limits of providers: pools, rates, blocks, breakers, retries, keys, spending and shared budgets. Pure."""

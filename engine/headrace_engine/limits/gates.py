@@ -19,22 +19,12 @@ from headrace.wire.accounts import model_family, short_hash
 from headrace.wire.engine_status import PoolStatus
 from headrace.wire.messages import Acquire, Release, ResponseReport
 from headrace_engine.limits import signs
+from headrace_engine.limits.account import Account, AccountName, PoolName, account_status
 from headrace_engine.limits.configured_limits import ConfiguredLimits
 from headrace_engine.limits.gate import Draw, KeyRefused, Refusal
 from headrace_engine.limits.key_ring import KeyRing
 from headrace_engine.limits.key_spread import ANY_KEY, KeySpread
-from headrace_engine.limits.pool import (
-    Account,
-    AccountName,
-    Pool,
-    PoolName,
-    PoolState,
-    RunTicket,
-    Shared,
-    Spending,
-    account_status,
-    is_idle,
-)
+from headrace_engine.limits.pool import Pool, PoolState, RunTicket, Shared, Spending, is_idle
 from headrace_engine.limits.rate_limits import RateLimits
 from headrace_engine.limits.shared_limits import SharedLimits
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Hashable
 
 from headrace.wire.engine_status import PoolStatus
 from headrace.wire.messages import Acquire, Release, ResponseReport
+from headrace_engine.limits.account import PoolName
 from headrace_engine.limits.gate import GateWait, Priority, Refusal, Ticket
 from headrace_engine.limits.hedge_budget import HedgeBudget
 from headrace_engine.limits.key_ring import KeyRing
-from headrace_engine.limits.pool import Pool, PoolName, RunTicket, count_attempt
+from headrace_engine.limits.pool import Pool, RunTicket, count_attempt
 from headrace_engine.limits.retry_budget import RetryBudget
 
 ANY_KEY = "any"

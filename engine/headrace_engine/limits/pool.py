@@ -7,20 +7,20 @@ leaves tells the pool how its provider is: see :mod:`headrace_engine.limits.sign
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 
 from headrace.settings.limit_settings import LimitConfig
-from headrace.wire.engine_status import LevelStatus, PoolStatus
+from headrace.wire.engine_status import PoolStatus
 from headrace.wire.messages import Acquire, Release, ResponseReport
 from headrace_engine.limits import signs
+from headrace_engine.limits.account import Account, PoolName, shown_key
 from headrace_engine.limits.blocking import Blocking, BlockingState
 from headrace_engine.limits.breaker import Breaker, BreakerState
 from headrace_engine.limits.concurrency import Concurrency, ConcurrencyState
 from headrace_engine.limits.gate import Draw, GateWait, KeyRefused, Priority, Refusal, Ticket
 from headrace_engine.limits.hedge_budget import HedgeBudget
-from headrace_engine.limits.key_ring import KeyRing
 from headrace_engine.limits.rate_limits import RateLimits, Reservation
 from headrace_engine.limits.retry_budget import RetryBudget
 from headrace_engine.limits.shared_limits import SharedLimits
@@ -36,28 +36,6 @@ _NEEDED_FOR_HEDGE = 0.2
 """A hedge is allowed only while more than this part of each limit is left."""
 _MEAN_WEIGHT = 0.05
 """Weight of a new run in the mean duration of runs."""
-
-
-class AccountName(NamedTuple):
-    """Whose limits they are: a provider, and the short hashes of a key and of an address."""
-
-    provider: str
-    key: str
-    address: str
-
-
-class PoolName(NamedTuple):
-    """The name of a pool: an account, and a model family."""
-
-    provider: str
-    key: str
-    address: str
-    family: str
-
-    @property
-    def account(self) -> AccountName:
-        """The account that the pool belongs to."""
-        return AccountName(self.provider, self.key, self.address)
 
 
 class Spending(Protocol):
@@ -104,24 +82,6 @@ class RunTicket(Ticket, kw_only=True):
     is_probe: bool = False
     is_judged: bool = False
     charge: object = None
-
-
-class Account:
-    """The limits over all models of one key, as the settings have them."""
-
-    def __init__(self, name: AccountName, configured: LimitConfig | None, ring: KeyRing, now: float) -> None:
-        self.name = name
-        self.ring = ring
-        self.is_limited = configured is not None
-        self.version = 0
-        self.rates = RateLimits(configured, now)
-        self.concurrency = Concurrency(None if configured is None else configured.max_concurrency)
-
-    def configure(self, configured: LimitConfig | None, now: float) -> None:
-        """The limits of the settings are these from now on."""
-        self.is_limited = configured is not None
-        self.rates.configure(configured, now)
-        self.concurrency.configured = None if configured is None else configured.max_concurrency
 
 
 class PoolState(msgspec.Struct, frozen=True):
@@ -448,23 +408,3 @@ def count_attempt(question: Acquire, retries: RetryBudget, hedges: HedgeBudget, 
         retries.first(now)
     if not question.is_hedge:
         hedges.first(now)
-
-
-def shown_key(key: str, own_key: str) -> str:
-    """Return how the status shows a key: its first digits; nothing for the engine's only key."""
-    return "" if key == own_key else key[:8]
-
-
-def account_status(account: Account, own_key: str, now: float) -> PoolStatus:
-    """Return the limits over all models of a key for the engine's status. Its model is ``*``."""
-    levels: list[LevelStatus] = account.rates.levels(now)
-    name, concurrency = account.name, account.concurrency
-    return PoolStatus(
-        name.provider,
-        "*",
-        shown_key(name.key, own_key),
-        levels,
-        concurrency.running,
-        concurrency=concurrency.limit,
-        out_of_rotation=account.ring.why_not(name.key, now),
-    )
