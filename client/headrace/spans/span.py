@@ -88,8 +88,9 @@ class SpanContent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
 class Span(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The record of a run. Times are seconds since 1970 (wall clock). Durations are seconds, from a monotonic clock.
 
-    ``started_at``: when the caller made the call. ``queue_seconds``: how long the run then waited for a lease, and
-    ``queue_reason``: what for, a word of :data:`headrace.wire.messages.WaitWord`, empty if it did not wait.
+    ``started_at``: when the caller made the call. ``queue_seconds``: from then to the lease of the run's last attempt,
+    earlier attempts included. ``queue_reason``: what the run waited for last, a word of
+    :data:`headrace.wire.messages.WaitWord`, empty if it did not wait.
     ``first_chunk_seconds``: from the call to the first content. ``error_type``: the name of the error class
     (``RateLimitError``), ``lost`` or ``client_lost``. ``traceparent``: the W3C trace context of the caller's active
     OpenTelemetry span, or None. ``content``: an encoded :class:`SpanContent` (JSON), empty if it is not kept: see

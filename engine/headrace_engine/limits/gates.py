@@ -392,6 +392,8 @@ class PoolGates:
         self._pools, self._spreads = pools, spreads
         used = {name.account for name in pools}
         self._accounts = {name: account for name, account in self._accounts.items() if name in used}
+        if self._shared.limits is not None:
+            self._shared.limits.keep([*self._pools, *self._accounts])
         providers = {name.provider for name in used}
         self._rings = {name: ring for name, ring in self._rings.items() if name in providers or ring.is_known}
         self._shared.is_changed = True

@@ -39,6 +39,11 @@ class SharedLimits:
             limit.limit_to(amounts)
         return limit
 
+    def keep(self, names: Iterable[Iterable[str]]) -> None:
+        """Forget all limits but these."""
+        keys = {"/".join(name) for name in names}
+        self._limits = {key: limit for key, limit in self._limits.items() if key in keys}
+
     def asks(self, now: float) -> list[BudgetAsk]:
         """Return the questions to send now; none while the store has not answered the last ones."""
         if self._is_asking or (now < self._ask_at and not any(limit.is_urgent for limit in self._limits.values())):

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import ConfigurationError
+from headrace.settings.limit_settings import LimitConfig
 from headrace_engine.broker.redis_budget import RedisBudget
 from headrace_engine.limits.budget import (
     ASK_INTERVAL,
@@ -24,6 +25,7 @@ from headrace_engine.limits.budget import (
     LocalBudget,
     SharedLimit,
 )
+from headrace_engine.limits.shared_limits import SharedLimits
 from tests.redis_server import RedisServer, needs_redis
 from tests.repetition import repeated
 
@@ -233,3 +235,16 @@ def test_while_the_store_is_away_each_engine_has_its_share() -> None:
     assert part.is_away
     assert part.share == 0.25
     assert part.has_room({"requests": 100})  # the share is kept by the engine's own limits
+
+
+def test_limits_that_no_pool_has_any_more_are_forgotten() -> None:
+    limits = SharedLimits(engines=2)
+    table = LimitConfig(requests_per_minute=10)
+    kept, gone = limits.of(("openai", "key"), table), limits.of(("openai", "other"), table)
+    assert kept is not None
+    assert gone is not None
+
+    limits.keep([("openai", "key")])
+
+    assert limits.of(("openai", "key"), table) is kept
+    assert limits.of(("openai", "other"), table) is not gone
