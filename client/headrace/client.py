@@ -6,8 +6,8 @@ import concurrent.futures
 import itertools
 import os
 from collections.abc import Callable, Mapping
-from functools import partial
-from types import TracebackType
+from functools import cache, partial
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, Unpack, cast, overload
 
 from headrace.arguments.checks import json_mapping, waiting_time
@@ -189,13 +189,12 @@ class Client(ToolClient):
         """
         import asyncio
 
-        from headrace.async_streams import AsyncLocalStream, AsyncResultFuture
-
+        asynchronous = _async_streams()
         reader = _typed_answer(response_type)
         delivery = self._start(arguments, reader, stream=stream)
         if stream:
-            return AsyncLocalStream(delivery, reader)
-        future = AsyncResultFuture(delivery, RunHandle(delivery), asyncio.get_running_loop(), reader)
+            return cast("AsyncLocalStream[Any]", asynchronous.AsyncLocalStream(delivery, reader))
+        future = asynchronous.AsyncResultFuture(delivery, RunHandle(delivery), asyncio.get_running_loop(), reader)
         return cast("RunLocalResult", await future)
 
     def run_embedding(self, **arguments: Unpack[EmbeddingArguments]) -> RunEmbeddingResult:
@@ -212,10 +211,8 @@ class Client(ToolClient):
         """Turn texts into vectors, from asyncio. As :meth:`run_embedding`."""
         import asyncio
 
-        from headrace.async_streams import AsyncResultFuture
-
         delivery = self._starter.start_embedding(self._number, self._begin(), arguments)
-        future = AsyncResultFuture(delivery, RunHandle(delivery), asyncio.get_running_loop())
+        future = _async_streams().AsyncResultFuture(delivery, RunHandle(delivery), asyncio.get_running_loop())
         return cast("RunEmbeddingResult", await future)
 
     def flush(self, timeout: float = 5.0) -> FlushCounts:
@@ -343,6 +340,14 @@ def _check_hook(config: SpansConfig) -> None:
             check_hook_exists(config)
         except ConfigurationError as error:
             raise with_file_name(error, "spans", "redact", os.environ) from None
+
+
+@cache
+def _async_streams() -> ModuleType:
+    """Import what asyncio needs with the first run that uses it. A statement for each run would cost 2 µs."""
+    from headrace import async_streams
+
+    return async_streams
 
 
 def _process() -> ClientProcess:

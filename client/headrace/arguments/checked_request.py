@@ -95,15 +95,16 @@ def build_options(arguments: RunArguments | EmbeddingArguments) -> RunOptions:
         raise InvalidRequestError(problem, "provider_api_key")
     priority: Any = checks.one_of("priority", arguments.get("priority", "interactive"), _PRIORITIES)
     on_abort: Any = checks.one_of("on_abort", arguments.get("on_abort", "close"), _ABORT_MODES)
-    fallbacks = arguments.get("fallbacks")
+    max_retries, fallbacks = arguments.get("max_retries"), arguments.get("fallbacks")
+    hedge_after = arguments.get("hedge_after_ms")
     return RunOptions(
         span_id=span_id,
         provider_api_key=key,
         priority=priority,
         on_abort=on_abort,
-        max_retries=checks.integer("max_retries", arguments.get("max_retries"), 0, MAX_RETRIES),
+        max_retries=None if max_retries is None else checks.integer("max_retries", max_retries, 0, MAX_RETRIES),
         fallbacks=None if fallbacks is None else checks.strings("fallbacks", fallbacks),
-        hedge_after=checks.seconds("hedge_after_ms", arguments.get("hedge_after_ms")),
+        hedge_after=None if hedge_after is None else checks.seconds("hedge_after_ms", hedge_after),
     )
 
 

@@ -26,6 +26,8 @@ class ModelDefaults:
     def __init__(self, tables: Mapping[str, ModelConfig]) -> None:
         self._tables = tables
         self._known: dict[ProviderModel, ModelConfig] = {}
+        self.are_any = bool(tables)
+        """Whether there is any table."""
 
     def of(self, provider: str, model: str) -> ModelConfig:
         """Return the table of a model: that with its name, else that with the longest pattern that fits its name."""

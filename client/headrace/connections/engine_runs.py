@@ -196,14 +196,14 @@ class EngineRuns:
                     self._tell_worker(delivery, command)
                 case AskBroker():
                     self._engine.ask(command.message)
+                case RunEnded():
+                    self._finish(delivery)
+                case WakeAt():
+                    self.reactor.call_at(command.when, partial(self.guard, self._check, delivery))
                 case HedgeBegan():
                     self._hedges[command.span_id] = delivery
                 case HedgeEnded():
                     self._hedges.pop(command.span_id, None)
-                case WakeAt():
-                    self.reactor.call_at(command.when, partial(self.guard, self._check, delivery))
-                case RunEnded():
-                    self._finish(delivery)
 
     def _tell_worker(self, delivery: Delivery, command: TellWorker) -> None:
         try:

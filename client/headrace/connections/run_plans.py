@@ -31,6 +31,9 @@ _MAX_TAGS = 64
 """Tags of a run that spending limits can name. Further tags are only kept with the span."""
 
 
+_NO_TAGS: list[str] = []
+
+
 class RunPlans:
     """Makes the plans of one client's runs.
 
@@ -60,6 +63,9 @@ class RunPlans:
         Raises InvalidRequestError for a wrong fallback or a request that is too large, and ConfigurationError for a
         variable of ``environ`` that cannot be used.
         """
+        key = options.provider_api_key
+        if not options.fallbacks and not self._defaults.are_any:
+            return self._target(span_id, options, request, key, original_paths, environ, None)
         first = (request.provider, request.model)
         defaults = self._defaults.of(*first)
         named: list[ProviderModel] = []
@@ -70,11 +76,11 @@ class RunPlans:
         plan: RunPlan | None = None
         for index in range(len(named) - 1, -1, -1):
             provider, model = named[index]
-            key = options.provider_api_key if provider == request.provider else None
+            own_key = key if provider == request.provider else None
             paths = {**original_paths, "model": f"fallbacks[{index}]"}
             again = msgspec.structs.replace(request, provider=provider, model=model)
-            plan = self._target(span_id, options, again, key, paths, environ, plan)
-        return self._target(span_id, options, request, options.provider_api_key, original_paths, environ, plan)
+            plan = self._target(span_id, options, again, own_key, paths, environ, plan)
+        return self._target(span_id, options, request, key, original_paths, environ, plan)
 
     def _target(
         self,
@@ -89,39 +95,49 @@ class RunPlans:
         """Return the plan of a run with one model."""
         access = self._access(request.provider, api_key, environ)
         encoded = _encoded(request)
-        defaults = self._defaults.of(request.provider, request.model)
-        max_retries = options.max_retries
-        if max_retries is None:
-            max_retries = defaults.max_retries
-        hedge_after, first_chunks = options.hedge_after, None
-        if hedge_after is None and defaults.hedge_after_ms is not None and not request.inputs:
-            hedge_after = defaults.hedge_after_ms / 1000
-        elif hedge_after is None and defaults.hedge == "p95" and not request.inputs:
-            first_chunks = self._slow_first_chunks(request)
-            hedge_after = first_chunks.slow()
+        max_retries, hedge_after, first_chunks = options.max_retries, options.hedge_after, None
+        if self._defaults.are_any:
+            max_retries, hedge_after, first_chunks = self._with_defaults(options, request)
+        output, key, base_url = request.max_output_tokens, access.api_key, access.base_url
         return RunPlan(
             span_id=span_id,
             provider=request.provider,
             model=request.model,
             request=encoded,
             streams=request.stream,
-            api_key=access.api_key,
-            base_url=access.base_url,
+            api_key=key,
+            base_url=base_url,
             original_paths=original_paths,
             priority=options.priority,
             on_abort=options.on_abort,
             total_timeout=request.total_timeout,
             is_traced=request.send_trace,
             max_retries=self._max_retries if max_retries is None else max_retries,
-            account=account_of(access.api_key, access.base_url),
+            account=account_of(key, base_url),
             user=short_hash(request.user_id) if request.user_id else "",
-            tags=[short_hash(tag) for tag in request.tags[:_MAX_TAGS]] if request.tags else [],
+            tags=[short_hash(tag) for tag in request.tags[:_MAX_TAGS]] if request.tags else _NO_TAGS,
             input_tokens=input_tokens(request, encoded),
-            max_output_tokens=min(request.max_output_tokens or 0, MAX_COUNT),
+            max_output_tokens=0 if output is None else min(output, MAX_COUNT),
             fallback=fallback,
             hedge_after=hedge_after,
             first_chunks=first_chunks,
         )
+
+    def _with_defaults(
+        self, options: RunOptions, request: RunRequest
+    ) -> tuple[int | None, float | None, SlowFirstChunks | None]:
+        """Return the retries and the hedge of a run, by its arguments, else by its model's table."""
+        defaults = self._defaults.of(request.provider, request.model)
+        max_retries = defaults.max_retries if options.max_retries is None else options.max_retries
+        hedge_after = options.hedge_after
+        if hedge_after is not None or request.inputs:
+            return max_retries, hedge_after, None
+        if defaults.hedge_after_ms is not None:
+            return max_retries, defaults.hedge_after_ms / 1000, None
+        if defaults.hedge == "p95":
+            first_chunks = self._slow_first_chunks(request)
+            return max_retries, first_chunks.slow(), first_chunks
+        return max_retries, None, None
 
     def _slow_first_chunks(self, request: RunRequest) -> SlowFirstChunks:
         """Return what is known of the first chunks of the request's model."""

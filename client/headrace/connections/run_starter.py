@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Mapping
+from functools import cache
+from types import ModuleType
 from typing import Any
 
 from headrace.arguments.checked_request import (
@@ -91,17 +93,22 @@ class RunStarter:
     def _submit(
         self, owner: int, started_at: float, options: RunOptions, request: RunRequest, original_paths: OriginalPaths
     ) -> Delivery:
-        # Sockets and subprocesses are imported with the first run, not with the package.
-        from headrace.connections.client_process import current_process
-
         span_id = options.span_id or _new_id("sp_")
         plan = self._plans.plan(span_id, options, request, original_paths, os.environ)
-        process = current_process()
+        process = _client_process().current_process()
         connection = process.connection(self._address, self._connect_timeout, owner, self._total_timeout)
         delivery = Delivery(_session_of(plan), request.trace_id, started_at, connection, owner, self._prices)
         process.submit(connection, delivery)
         self._prices.load()  # reading them takes a while the first time: so while the run is on its way
         return delivery
+
+
+@cache
+def _client_process() -> ModuleType:
+    """Import sockets and subprocesses with the first run, not with the package. A statement for each run would cost 2 µs."""
+    from headrace.connections import client_process
+
+    return client_process
 
 
 def _session_of(plan: RunPlan) -> Session:
