@@ -79,7 +79,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return EngineExitCode.USAGE
     if arguments.role == "broker":
         from headrace_engine.broker.broker import Broker
-        from headrace_engine.broker.limit_reports import EngineLimits
+        from headrace_engine.broker.broker_limits import EngineLimits
         from headrace_engine.limits.gates import PoolGates
 
         ignore_interrupt()

@@ -13,7 +13,7 @@ from headrace.settings.limit_settings import LimitConfig
 from headrace.settings.settings import EngineConfig, ProviderConfig, Settings, SpansConfig
 from headrace.wire.messages import Silent
 from headrace_engine.broker.broker import Broker
-from headrace_engine.broker.limit_reports import EngineLimits
+from headrace_engine.broker.broker_limits import EngineLimits
 from headrace_engine.limits.gates import PoolGates
 from headrace_engine.supervisor.supervisor import Supervisor, SupervisorSettings
 from headrace_workers.worker import Worker, WorkerSettings

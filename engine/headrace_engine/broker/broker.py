@@ -61,11 +61,11 @@ from headrace.wire.messages import (
 )
 from headrace.wire.roles import TO_BROKER
 from headrace_engine.broker.admission import Admission, Send
+from headrace_engine.broker.broker_limits import BrokerLimits, EngineLimits, understood
 from headrace_engine.broker.deadline_timer import DeadlineTimer
 from headrace_engine.broker.engine_reports import EngineReports
 from headrace_engine.broker.hanging_runs import HangingRuns
 from headrace_engine.broker.leases import UnfinishedRun
-from headrace_engine.broker.limit_reports import EngineLimits, LimitReports, understood
 from headrace_engine.broker.lost_run_spans import lost_run_spans
 from headrace_engine.broker.newest_connections import NewestConnections, ProcessKey
 from headrace_engine.broker.restart_questions import RestartQuestions
@@ -136,7 +136,7 @@ class Broker:
         )
         limits = limits if limits is not None else EngineLimits(NoLimits())
         self._admission = Admission(config.max_runs_per_worker, config.max_waiting_runs, limits.gates)
-        self._limits = LimitReports(limits, self._admission, StateFile(directory), self._send_all)
+        self._limits = BrokerLimits(limits, self._admission, StateFile(directory), self._send_all)
         self._liveness = Liveness()
         self._timer = DeadlineTimer(self._reactor, self._look)
         self._hanging_runs = HangingRuns()

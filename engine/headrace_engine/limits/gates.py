@@ -24,7 +24,7 @@ from headrace_engine.limits.configured_limits import ConfiguredLimits
 from headrace_engine.limits.gate import Draw, KeyRefused, Refusal
 from headrace_engine.limits.key_ring import KeyRing
 from headrace_engine.limits.key_spread import ANY_KEY, KeySpread
-from headrace_engine.limits.pool import Pool, PoolState, RunTicket, Shared, Spending, is_idle
+from headrace_engine.limits.pool import Pool, RunTicket, SavedPool, Shared, Spending, is_idle
 from headrace_engine.limits.rate_limits import RateLimits
 from headrace_engine.limits.shared_limits import SharedLimits
 
@@ -58,7 +58,7 @@ class _RingState(msgspec.Struct, frozen=True):
 
 class _State(msgspec.Struct, frozen=True):
     at: float
-    pools: list[PoolState]
+    pools: list[SavedPool]
     accounts: list[_AccountState]
     rings: list[_RingState]
 

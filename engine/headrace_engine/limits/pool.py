@@ -84,7 +84,7 @@ class RunTicket(Ticket, kw_only=True):
     charge: object = None
 
 
-class PoolState(msgspec.Struct, frozen=True):
+class SavedPool(msgspec.Struct, frozen=True):
     """What a new broker must know of a pool. ``rates`` and ``estimates`` are plain objects."""
 
     name: PoolName
@@ -300,9 +300,9 @@ class Pool:
             self.account.ring.why_not(name.key, now),
         )
 
-    def state(self, now: float) -> PoolState:
+    def state(self, now: float) -> SavedPool:
         """Return what a new broker must know of the pool."""
-        return PoolState(
+        return SavedPool(
             self.name,
             self.rates.to_state(now),
             self._estimates.to_state(),
@@ -311,7 +311,7 @@ class Pool:
             self._blocking.state(now),
         )
 
-    def restore(self, state: PoolState, now: float) -> None:
+    def restore(self, state: SavedPool, now: float) -> None:
         """Take over the state of an earlier broker. Raises ``msgspec.ValidationError`` if it cannot be used."""
         self.rates = RateLimits.from_state(state.rates, self.configured, now)
         self._estimates = TokenEstimates.from_state(state.estimates)

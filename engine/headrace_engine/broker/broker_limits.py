@@ -52,7 +52,7 @@ class EngineLimits(msgspec.Struct, frozen=True):
     spending: SpendingThread | None = None
 
 
-class LimitReports:
+class BrokerLimits:
     """The limits of one engine, as its broker uses them. ``send`` takes the leases that come of them."""
 
     def __init__(

@@ -10,7 +10,7 @@ import pytest
 from headrace.wire.engine_status import PoolStatus
 from headrace.wire.messages import Acquire, Grant, KeyReport, LimitReport, Refuse, ResponseReport
 from headrace_engine.broker.admission import Admission
-from headrace_engine.broker.limit_reports import SAVE_INTERVAL, EngineLimits, LimitReports, understood
+from headrace_engine.broker.broker_limits import SAVE_INTERVAL, BrokerLimits, EngineLimits, understood
 from headrace_engine.limits.gate import GateWait, KeyRefused
 from tests.engine.broker.false_gates import FalseGate, FalseGates
 
@@ -37,13 +37,13 @@ class Kept:
         self.written.append(now)
 
 
-def broker(gates: FalseGates, kept: Kept) -> tuple[LimitReports, Admission]:
+def broker(gates: FalseGates, kept: Kept) -> tuple[BrokerLimits, Admission]:
     admission = Admission(10, 10, gates)
     admission.worker_joined("w1", "ipc://w1", 1)
-    return LimitReports(EngineLimits(gates), admission, kept, lambda _answers: None), admission
+    return BrokerLimits(EngineLimits(gates), admission, kept, lambda _answers: None), admission
 
 
-def start(reports: LimitReports) -> None:
+def start(reports: BrokerLimits) -> None:
     reports.start(lambda action: action())
     reports.end()
 
