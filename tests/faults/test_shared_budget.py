@@ -82,8 +82,8 @@ engines = {ENGINES}
     # The minute in which the store dies may have a burst more: an engine's share is counted by itself.
     assert most_within(times, 60.0) <= PER_MINUTE + BURST
     for seconds in (1.0, 2.0, 5.0, 20.0):
-        # Each engine has a burst of its own. No stretch of time has more, whatever becomes of the store.
-        assert most_within(times, seconds) <= ENGINES * BURST + PER_MINUTE / 60 * seconds + 5
+        # Each engine has a burst and a pace of its own. No stretch of time has more, whatever becomes of the store.
+        assert most_within(times, seconds) <= ENGINES * (BURST + PER_MINUTE / 60 * seconds) + 5
     meanwhile = [at for at in times if killed_at + 1.0 <= at < back_at]
     assert len(meanwhile) >= 0.5 * PER_MINUTE / 60 * (back_at - killed_at - 1.0) / busyness()
     print(
