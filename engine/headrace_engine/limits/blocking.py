@@ -18,13 +18,15 @@ _BACKOFF = 0.5
 MAX_BACKOFF = 60.0
 _BEFORE = 10.0
 """Seconds before a block. How many runs went in them says how fast they are released after it."""
-MIN_RATE = 1.0
+MIN_RATE = 5.0
 """Runs in a second: the slowest release."""
 _GROWTH = 0.1
 """In each second the release grows by this part of the rate with which it began.
 
 It does not grow by a part of what it has become: a long queue would end in a burst.
 """
+_LEAST_GROWTH = 1.0
+"""Runs in a second by which the release grows in each second at least: else a thousand runs would wait for minutes."""
 _CUT = 0.7
 """A 429 during a release leaves this part of its rate."""
 _JITTER = 0.2
@@ -43,12 +45,16 @@ class Pace(msgspec.Struct):
 
     def seconds_for(self, runs: int, now: float) -> float:
         """Return the seconds in which so many runs are released, from now on."""
-        rate, growth = self.rate_at(now), self.rate * _GROWTH
+        rate, growth = self.rate_at(now), self._growth
         return (sqrt(rate * rate + 2 * growth * runs) - rate) / growth
 
     def rate_at(self, now: float) -> float:
         """Return the rate to which the release has grown."""
-        return self.rate * (1 + _GROWTH * max(0.0, now - self.since))
+        return self.rate + self._growth * max(0.0, now - self.since)
+
+    @property
+    def _growth(self) -> float:
+        return max(self.rate * _GROWTH, _LEAST_GROWTH)
 
 
 class BlockingState(msgspec.Struct, frozen=True):

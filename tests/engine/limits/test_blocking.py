@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace_engine.limits.blocking import MAX_BACKOFF, Blocking
+from headrace_engine.limits.blocking import MAX_BACKOFF, MIN_RATE, Blocking
 
 
 def blocked(retry_after: float | None = 2.0, seed: int = 1) -> Blocking:
@@ -61,7 +61,7 @@ def test_a_pool_that_nobody_knew_is_released_as_fast_as_its_runs_went(ages: list
     blocking.refused(2.0, went_at=9.0, known_rate=None, now=10.0)
 
     # Runs that went within the last ten seconds are counted too; those here count as such.
-    assert blocking.rate(10.0) == pytest.approx(max(rate, len(ages) / 10, 1.0))
+    assert blocking.rate(10.0) == pytest.approx(max(rate, len(ages) / 10, MIN_RATE))
 
 
 def test_an_absurd_wait_is_cut_to_two_minutes() -> None:
