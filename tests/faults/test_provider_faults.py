@@ -104,9 +104,14 @@ def test_a_provider_that_is_not_there_is_said_to_be_so(provider: SimulatedProvid
     config = '[providers.nowhere]\napi = "openai-chat"\nbase_url = "http://127.0.0.1:9/v1"\n'
     with faulty_engine(provider, workers=1, config=config) as engine:
         client = engine.client()
-        for _ in range(REPEATS):
+        for number in range(REPEATS):
             with pytest.raises(HeadraceError, match=r"127\.0\.0\.1:9"):
-                client.run_local(model=MODEL, provider="nowhere", messages=[{"role": "user", "content": "Hello"}])
+                client.run_local(
+                    model=MODEL,
+                    provider="nowhere",
+                    messages=[{"role": "user", "content": "Hello"}],
+                    provider_api_key=f"sk-{number}",  # after some failures all runs of a key wait
+                )
 
 
 @TIMES
