@@ -32,6 +32,7 @@ def test_500_streams_of_50_chunks_a_second_arrive_whole_and_in_order(
             messages=HELLO,
             stream=True,
             user_id=str(number),
+            provider_api_key="sk-scale",  # no failure of another test holds up these runs
             custom_options=simulate(repeat=CHUNKS, pace=PACE),
         )
         texts: list[str] = []

@@ -12,9 +12,9 @@ from headrace_engine.limits.gate import Priority
 
 CUT = 0.7
 """A sign of overload leaves this part of the runs that go on."""
-LEAST = 8
-"""The learned limit is never lower. Fewer runs are no overload of this engine's making, and a run behind a long stream
-would wait for its end."""
+FEW = 16
+"""With fewer runs a sign of overload teaches no limit: so few runs are no overload of this engine's making, and a low limit
+would hold later runs behind long streams."""
 CUT_INTERVAL = 1.0
 """Seconds between two cuts: the signs of one overload come together."""
 FORGET_AFTER = 60.0
@@ -84,9 +84,9 @@ class Concurrency:
 
     def overloaded(self, now: float) -> None:
         """The provider showed that it has too much to do. To be told before the run that met it leaves."""
-        if now - self._cut_at < CUT_INTERVAL:
+        if now - self._cut_at < CUT_INTERVAL or self.running < FEW:
             return
-        cut = max(LEAST, int(CUT * self.running))
+        cut = int(CUT * self.running)
         self._learned = cut if self._learned is None else min(self._learned, cut)
         self._cut_at = now
         self._successes = 0
@@ -104,7 +104,7 @@ class Concurrency:
     def restore(self, state: ConcurrencyState | None, now: float) -> None:
         """Take over the state of an earlier broker."""
         if state is not None:
-            self._learned, self._cut_at = max(LEAST, state.learned), min(state.cut_at, now)
+            self._learned, self._cut_at = max(1, state.learned), min(state.cut_at, now)
             self._low_since = now
 
     def forgotten_at(self) -> float | None:
