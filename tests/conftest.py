@@ -20,6 +20,7 @@ import pytest_timeout
 from headrace import Client
 from headrace.testing import RequestRecord, SimulatedProvider
 from tests.leftovers import described, entries_of_user, own_folder, processes_with
+from tests.redis_server import RedisServer, running_redis
 from tests.repetition import repeated
 from tests.waiting import busyness, wait_until
 
@@ -170,6 +171,12 @@ def provider(session_provider: SimulatedProvider) -> SimulatedProvider:
 def client(session_provider: SimulatedProvider) -> Iterator[Client]:
     with Client() as shared:
         yield shared  # leaving_nothing waits for the end of its engine
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    with running_redis() as server:
+        yield server
 
 
 def simulate(**script: Any) -> dict[str, Any]:

@@ -6,6 +6,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -62,3 +65,16 @@ class RedisServer:
                 return probe.recv(16).startswith(b"+PONG")
             except OSError:
                 return False
+
+
+@contextmanager
+def running_redis() -> Iterator[RedisServer]:
+    """Run a server in a folder of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="hr-redis-"))
+    server = RedisServer(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
-import tempfile
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -26,18 +22,6 @@ SECONDS = repeated(10.0, 110.0)
 KILLED_AFTER, BACK_AFTER = repeated((0.4, 0.7), (0.68, 0.85))
 """Parts of that time. In the long form the first minute is over: until its bursts are a minute old, an engine's share is used up."""
 ENGINES = 2
-
-
-@pytest.fixture
-def redis_server() -> Iterator[RedisServer]:
-    folder = Path(tempfile.mkdtemp(prefix="hr-redis-"))
-    server = RedisServer(folder)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder)
 
 
 @pytest.mark.tries(3)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import random
-import shutil
 import signal
-import tempfile
 from collections import deque
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -28,18 +24,6 @@ from headrace_engine.limits.budget import (
 from headrace_engine.limits.shared_limits import SharedLimits
 from tests.redis_server import RedisServer, needs_redis
 from tests.repetition import repeated
-
-
-@pytest.fixture
-def redis_server() -> Iterator[RedisServer]:
-    folder = Path(tempfile.mkdtemp(prefix="hr-redis-"))
-    server = RedisServer(folder)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder)
 
 
 class Stores:
