@@ -1,0 +1,1 @@
+"""Batch jobs: rows of prompts in files or frames, run as fast as the limits allow, and restartable."""
