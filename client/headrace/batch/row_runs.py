@@ -14,12 +14,14 @@ class RowRunsState(msgspec.Struct, frozen=True):
     """How many rows are with the engine now.
 
     ``running``: on a worker. ``waiting``: for a lease, or for their next attempt. ``waiting_for``: what most of them
-    wait for, a word of ``WaitWord``; empty if none waits.
+    wait for, a word of ``WaitWord``; empty if none waits. ``rate_limited``: how often a provider has answered HTTP 429
+    since the first row, also where a retry helped.
     """
 
     running: int = 0
     waiting: int = 0
     waiting_for: str = ""
+    rate_limited: int = 0
 
 
 class RowRuns(Protocol):

@@ -1,0 +1,39 @@
+"""BatchOptions: how a batch job runs its rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from headrace.schemas.response_type import ResponseType
+
+DEFAULT_CONCURRENCY = 1024
+"""Rows that a job has with the engine at most, where ``concurrency`` does not say otherwise."""
+
+
+class BatchOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a job runs its rows. The rows themselves have all arguments that shape an answer."""
+
+    concurrency: int = DEFAULT_CONCURRENCY
+    """Rows with the engine at most, above 0. The job finds out by itself how many of them are useful."""
+    max_retries: int = 5
+    """How often a row is tried again after a failure of the provider, if the row does not say it: 0 to 100."""
+    timeout_ms: int | None = None
+    """The total timeout of a row in milliseconds, if the row does not say it. None: the engine's."""
+    session_id: str | None = None
+    """The ``session_id`` of all spans, if the row does not say it, so that the spans of a job are found together."""
+    response_type: ResponseType | None = None
+    """Reads each answer. The rows must have its ``response_format``."""
+    schema_retries: int = 2
+    """How often a row is run again whose answer does not fit ``response_type``."""
+    dedupe: bool = False
+    """Whether rows with the same hash share one run."""
+    cache: Path | None = None
+    """A file of answers that outlives the job: a row whose hash is in it is not run. None: no such file."""
+    limit: int | None = None
+    """Only the first rows of the input, so many. None: all."""
+    sample: int | None = None
+    """Only so many rows of the input, drawn at random: the same ones at each start. None: all."""
+    max_cost: float | None = None
+    """US dollars. The job starts no further rows if what was spent and what runs would cost more. None: no bound."""
