@@ -10,7 +10,7 @@ from functools import cache, partial
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, Unpack, cast, overload
 
-from headrace.arguments.checks import json_mapping, waiting_time
+from headrace.arguments.checks import waiting_time
 from headrace.arguments.run_arguments import EmbeddingArguments, RunArguments
 from headrace.arguments.unknown_arguments import advice_for_client
 from headrace.connections import program_end  # noqa: F401 - its import registers the exit handler
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from headrace.async_streams import AsyncLocalStream
+    from headrace.batch.engine_rows import EngineRows
     from headrace.connections.client_process import ClientProcess
     from headrace.runs.typed_answer import TypedAnswer
     from headrace.status import EngineStatus
@@ -324,6 +325,13 @@ class Client(ToolClient):
             raise EngineUnavailableError(self._address or EMBEDDED, "this client is closed; make a new one")
         return monotonic()
 
+    def _row_runs(self, shared: Mapping[str, Any]) -> EngineRows:
+        """Return what runs the rows of a batch job. ``shared``: arguments for each row without its own of that name."""
+        from headrace.batch.engine_rows import EngineRows
+
+        self._begin()
+        return EngineRows(self._starter, self._number, shared)
+
     def _check_may_wait(self, wanted: str) -> None:
         """Raise EngineUnavailableError on the I/O thread, which would wait for itself."""
         if is_io_thread():
@@ -382,12 +390,9 @@ def _typed_answer(response_type: object) -> TypedAnswer | None:
     """Return what reads the answer into ``response_type``. Imports what that needs only if it is given."""
     if response_type is None:
         return None
-    from headrace.runs.typed_answer import TypedAnswer
-    from headrace.schemas.response_type import response_type_of
+    from headrace.runs.typed_answer import typed_answer_of
 
-    if isinstance(response_type, Mapping):
-        response_type = json_mapping("response_type", response_type)
-    return TypedAnswer(response_type_of(response_type))
+    return typed_answer_of(response_type)
 
 
 def _wait(delivery: Delivery, reader: TypedAnswer | None = None) -> object:

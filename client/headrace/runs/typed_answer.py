@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from headrace.arguments.checks import json_mapping
 from headrace.errors import OutputValidationError
-from headrace.schemas.response_type import ResponseType
+from headrace.schemas.response_type import ResponseType, response_type_of
 from headrace.schemas.value_mismatch import ValueMismatchError
 from headrace.types import RunLocalResult, StreamResult
 
@@ -37,6 +39,16 @@ class TypedAnswer:
             if self._read is None:
                 self._read = with_parsed(result, self.response_type)
             return self._read
+
+
+def typed_answer_of(response_type: object) -> TypedAnswer:
+    """Return what reads the answer into ``response_type``: a type, or a JSON schema as a mapping.
+
+    Raises InvalidRequestError if it has no schema, or if the schema is wrong.
+    """
+    if isinstance(response_type, Mapping):
+        response_type = json_mapping("response_type", response_type)
+    return TypedAnswer(response_type_of(response_type))
 
 
 def with_parsed(result: RunLocalResult, response_type: ResponseType) -> RunLocalResult | OutputValidationError:
