@@ -96,7 +96,7 @@ def test_a_failed_row_is_tried_again_and_an_answer_is_read_into_its_type(
     rows: Callable[..., EngineRows], provider: SimulatedProvider
 ) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-    failures = [{"status": 503, "headers": {"retry-after-ms": "1"}}]
+    failures = [{"status": status, "headers": {"retry-after-ms": "1"}} for status in (503, 429)]
     running = rows(max_retries=2)
     running.start(
         [
@@ -108,11 +108,12 @@ def test_a_failed_row_is_tried_again_and_an_answer_is_read_into_its_type(
     found = {number: row.result for number, row in taken(running, 3).items()}
 
     assert isinstance(found[1], RunLocalResult)
-    assert (found[1].text, found[1].attempts) == ("late", 2)
+    assert (found[1].text, found[1].attempts) == ("late", 3)
     assert isinstance(found[2], RunLocalResult)
     assert found[2].parsed == {"n": 3}
     assert isinstance(found[3], OutputValidationError)
-    assert len(provider.requests()) == 4
+    assert running.state == RowRunsState(rate_limited=1)
+    assert len(provider.requests()) == 5
 
 
 def test_an_abort_ends_all_rows_and_closes_their_connections(

@@ -19,6 +19,7 @@ from headrace.runs.session import Phase
 if TYPE_CHECKING:
     from headrace.runs.typed_answer import TypedAnswer
 
+_RATE_LIMITED = 429
 _STOPPED = "the batch job was stopped while the row was under way"
 
 
@@ -38,6 +39,7 @@ class EngineRows:
         self._ended: deque[tuple[_OpenRow, ResultOrError]] = deque()
         self._waiter: Alarm | None = None
         self._last_wait = ""
+        self._rate_limited = 0
 
     def start(self, rows: Sequence[Row]) -> None:
         """Start rows, and return at once. A row with wrong arguments ends with InvalidRequestError."""
@@ -65,18 +67,25 @@ class EngineRows:
             if (delivery := open_row.delivery) is not None:
                 del self._open[delivery]
                 self._last_wait = delivery.session.times.queue_reason
+                self._rate_limited += delivery.session.failure_count(_RATE_LIMITED)
             finished.append(FinishedRow(open_row.row, open_row.read(result)))
         return finished
 
     @property
     def state(self) -> RowRunsState:
         """How many rows run and wait now."""
-        phases = Counter(delivery.session.phase for delivery in self._open)
+        sessions = [delivery.session for delivery in list(self._open)]
+        phases = Counter(session.phase for session in sessions)
         waiting = phases[Phase.NEW] + phases[Phase.WAITING] + phases[Phase.BACKING_OFF]
-        return RowRunsState(phases[Phase.RUNNING] + phases[Phase.STOPPING], waiting, self._last_wait if waiting else "")
+        return RowRunsState(
+            running=phases[Phase.RUNNING] + phases[Phase.STOPPING],
+            waiting=waiting,
+            waiting_for=self._last_wait if waiting else "",
+            rate_limited=self._rate_limited + sum(session.failure_count(_RATE_LIMITED) for session in sessions),
+        )
 
     def abort(self) -> None:
-        """Stop all rows now. They end with RunError, and :meth:`take` returns them."""
+        """Stop all rows now, from any thread. They end with RunError, and :meth:`take` returns them."""
         for delivery in list(self._open):
             delivery.give_up(RunError(delivery.span_id, _STOPPED))
 

@@ -48,6 +48,10 @@ class FailedAttempts:
         """Return whether the attempt with this number is among them."""
         return bool(self._found) and self._found[-1].number == number
 
+    def count_of(self, status_code: int) -> int:
+        """Return how many attempts failed with an HTTP status."""
+        return sum(attempt.status_code == status_code for attempt in self._found)
+
     def attach(self, error: HeadraceError) -> None:
         """Tell an error of the attempts."""
         error.attempts = tuple(self._found)

@@ -166,6 +166,10 @@ class Session:
         """Whether the client must write the span of a run that has ended: its worker did not say how it ended."""
         return self.plan.is_traced and self._was_granted and not self._worker_told_end
 
+    def failure_count(self, status_code: int) -> int:
+        """Return how many attempts of the run failed with an HTTP status of the provider."""
+        return 0 if self._failures is None else self._failures.count_of(status_code)
+
     def start(self, now: float) -> list[Command]:
         """Ask for a lease."""
         self.times.started_at = now
