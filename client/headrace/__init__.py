@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from headrace.dict_form import DictReader, read_with
 from headrace.errors import (
     AuthenticationError,
+    BatchError,
+    BatchInputError,
     BudgetExceededError,
     ConfigurationError,
     EngineUnavailableError,
@@ -100,6 +102,8 @@ __all__ = [
     "AudioPart",
     "AudioPartDict",
     "AuthenticationError",
+    "BatchError",
+    "BatchInputError",
     "BudgetExceededError",
     "Client",
     "ConfigurationError",

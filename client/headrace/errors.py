@@ -18,6 +18,8 @@ r"""The exceptions that Headrace raises.
             BudgetExceededError         a spending limit of the settings is reached
             OutputValidationError       the answer does not fit the response_type
             PoisonRunError              two workers died with this run
+        BatchError                      a batch job cannot start, or cannot go on
+            BatchInputError                 its input cannot be read
         StreamConsumedError             a stream can be iterated once
         ForkedStreamError               a stream belongs to the process that made it
         ProtocolError                   a fault between Headrace's own processes
@@ -295,6 +297,31 @@ class OutputValidationError(RunError):
     def _words(self) -> str:
         place = "" if self.path == "$" else f"the answer does not fit at {self.path}: "
         return f"run {self.span_id}: {place}{self.reason}"
+
+
+class BatchError(HeadraceError):
+    """A batch job cannot start, or cannot go on."""
+
+
+class BatchInputError(BatchError):
+    """The input of a batch job cannot be read: the file is damaged, or has changed, or a library to read it is missing.
+
+    Its attributes:
+
+    * ``name`` (str): the file.
+    * ``reason`` (str): what is wrong, and what to do.
+    * ``number`` (int or None): the line or the record; None if it is the file as a whole.
+    """
+
+    def __init__(self, name: str, reason: str, number: int | None = None) -> None:
+        super().__init__(name, reason, number)
+        self.name = name
+        self.reason = reason
+        self.number = number
+
+    def _words(self) -> str:
+        place = self.name if self.number is None else f"{self.name}, line {self.number}"
+        return f"{place}: {self.reason}"
 
 
 class StreamConsumedError(HeadraceError):

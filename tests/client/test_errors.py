@@ -14,6 +14,8 @@ import pytest
 from headrace import errors
 from headrace.errors import (
     AuthenticationError,
+    BatchError,
+    BatchInputError,
     BudgetExceededError,
     ConfigurationError,
     EngineUnavailableError,
@@ -50,6 +52,8 @@ EXAMPLES: list[HeadraceError] = [
     EngineUnavailableError("embedded", "it ended"),
     InvalidRequestError("takes a str", "model"),
     InvalidRequestError("no such model", None, "openai", 404, "req_7", "model_not_found"),
+    BatchError("the job cannot start"),
+    BatchInputError("in.jsonl.gz", "ends too early", 7),
     RunError(SPAN, "it ended", "half"),
     ProviderError(*PROVIDER_FACTS),
     AuthenticationError(*PROVIDER_FACTS),

@@ -18,6 +18,8 @@ PUBLIC = [
     "AudioPart",
     "AudioPartDict",
     "AuthenticationError",
+    "BatchError",
+    "BatchInputError",
     "BudgetExceededError",
     "Client",
     "ConfigurationError",

@@ -1,0 +1,1 @@
+"""Writes results and errors of a batch job as output lines, and reads them back."""
