@@ -20,6 +20,12 @@ r"""The exceptions that Headrace raises.
             PoisonRunError              two workers died with this run
         BatchError                      a batch job cannot start, or cannot go on
             BatchInputError                 its input cannot be read
+            DuplicateRowsError              two rows have the same id
+            ChangedInputError               the input is not that of the job's journal
+            OutputConflictError             the output is not that of the job's journal
+            JobLockedError                  another process runs this job
+            JournalError                    the journal cannot be read or written
+            RecordWriteError                finished rows cannot be written, for example because the disk is full
         StreamConsumedError             a stream can be iterated once
         ForkedStreamError               a stream belongs to the process that made it
         ProtocolError                   a fault between Headrace's own processes
@@ -322,6 +328,153 @@ class BatchInputError(BatchError):
     def _words(self) -> str:
         place = self.name if self.number is None else f"{self.name}, line {self.number}"
         return f"{place}: {self.reason}"
+
+
+class DuplicateRowsError(BatchError):
+    """Two or more rows of a batch job have the same id. Nothing was sent.
+
+    Its attributes:
+
+    * ``count`` (int): how many ids are used more than once.
+    * ``duplicates`` (tuple of (str, tuple of int)): the first 10 of these ids, each with the lines that have it (10 at
+      most).
+    """
+
+    def __init__(self, count: int, duplicates: tuple[tuple[str, tuple[int, ...]], ...]) -> None:
+        super().__init__(count, duplicates)
+        self.count = count
+        self.duplicates = duplicates
+
+    def _words(self) -> str:
+        named = "; ".join(f"{name!r} in lines {', '.join(map(str, lines))}" for name, lines in self.duplicates)
+        more = f"; and {self.count - len(self.duplicates)} more" if self.count > len(self.duplicates) else ""
+        ids = "1 id is" if self.count == 1 else f"{self.count} ids are"
+        return f"{ids} used by more than one row: {named}{more}. Give each row an id of its own. Nothing was sent"
+
+
+class ChangedInputError(BatchError):
+    """The rows of a batch job are not the rows that its journal knows: the input or the parameters changed.
+
+    Nothing was sent. The job goes on with ``changed=True`` (``--changed``), or begins anew with ``force=True``
+    (``--force``).
+
+    Its attributes:
+
+    * ``directory`` (str): the job's directory.
+    * ``changed``, ``new``, ``missing`` (int): rows with the same id that ask for something else; rows that the journal
+      does not know; rows that the journal knows, and that are gone.
+    * ``examples`` (tuple of (str, str, int)): the first rows: ``changed``, ``new`` or ``missing``, the id, and the line
+      (of a missing row: its line before). 5 of each at most.
+    * ``settings`` (tuple of (str, str, str)): the settings of the job that are different: name, value before, value now.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        changed: int = 0,
+        new: int = 0,
+        missing: int = 0,
+        examples: tuple[tuple[str, str, int], ...] = (),
+        settings: tuple[tuple[str, str, str], ...] = (),
+    ) -> None:
+        super().__init__(directory, changed, new, missing, examples, settings)
+        self.directory = directory
+        self.changed = changed
+        self.new = new
+        self.missing = missing
+        self.examples = examples
+        self.settings = settings
+
+    def _words(self) -> str:
+        counts = [(self.changed, "changed"), (self.new, "new"), (self.missing, "missing")]
+        found = ", ".join(f"{count} {word}" for count, word in counts if count)
+        named = ", ".join(f"{name!r} (line {line}, {what})" for what, name, line in self.examples)
+        settings = "".join(f"; {name} was {was!r} and is {now!r}" for name, was, now in self.settings)
+        return (
+            f"the rows are not those of the journal in {self.directory}: {found}, such as {named}{settings}. "
+            "To run the changed and new rows, and to remove the records of changed and missing rows, add --changed "
+            "(changed=True). To run all rows again, add --force (force=True). Nothing was sent"
+        )
+
+
+class OutputConflictError(BatchError):
+    """A file for the output of a batch job has content that the job's journal does not know, or has lost some.
+
+    Nothing was sent, and the file was not changed.
+
+    Its attributes: ``path`` (str), the file; ``reason`` (str), what is wrong and what to do.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def _words(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class JobLockedError(BatchError):
+    """Another process runs a job with the same output. Wait for its end, or stop it.
+
+    Its attributes:
+
+    * ``path`` (str): the file that is locked.
+    * ``holder`` (str): the other process, such as ``process 4711 on host a``; empty if it is not known.
+    """
+
+    def __init__(self, path: str, holder: str = "") -> None:
+        super().__init__(path, holder)
+        self.path = path
+        self.holder = holder
+
+    def _words(self) -> str:
+        who = self.holder or "another process"
+        return f"{self.path}: {who} runs a job with this output; wait until it ends, stop it, or choose another output"
+
+
+class JournalError(BatchError):
+    """The journal of a batch job cannot be read or written.
+
+    Its attributes: ``path`` (str), the file or the directory; ``reason`` (str), what is wrong and what to do.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def _words(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class RecordWriteError(BatchError):
+    """Finished rows of a batch job cannot be written, for example because the disk is full.
+
+    None of these rows counts as done. The files are as they were before. Make room, and start the job again: it runs
+    these rows again.
+
+    Its attributes:
+
+    * ``path`` (str): the file that cannot be written.
+    * ``reason`` (str): what the operating system says.
+    * ``rows`` (int): how many finished rows were not written.
+    * ``missing_bytes`` (int): how much room they need.
+    """
+
+    def __init__(self, path: str, reason: str, rows: int = 0, missing_bytes: int = 0) -> None:
+        super().__init__(path, reason, rows, missing_bytes)
+        self.path = path
+        self.reason = reason
+        self.rows = rows
+        self.missing_bytes = missing_bytes
+
+    def _words(self) -> str:
+        rows = "1 finished row was" if self.rows == 1 else f"{self.rows} finished rows were"
+        return (
+            f"{self.path}: {self.reason}: {rows} not recorded ({self.missing_bytes} bytes). "
+            "Make room or repair the cause, and start the job again: these rows run again, recorded rows do not"
+        )
 
 
 class StreamConsumedError(HeadraceError):
