@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -39,3 +39,32 @@ class RowRuns(Protocol):
 
     def abort(self) -> None:
         """Stop all rows now. They end with RunError, and :meth:`take` returns them."""
+
+
+@runtime_checkable
+class DeferredRuns(RowRuns, Protocol):
+    """Rows that a provider runs in its own time, within minutes or a day. They go on after the job has left them.
+
+    A job uses it as it uses RowRuns, with these differences:
+
+    * There is no window: the job starts all rows of its input, and keeps none of them in memory meanwhile. A row that an
+      earlier start of the job has left with the provider is started like the others: it is recognised, and not sent again.
+    * ``take`` may return rows that were not started now: an earlier start of the job has left them, and they have no
+      record yet.
+    * After :meth:`end_input`, the job is over as soon as ``state`` has neither running nor waiting rows. Rows that were
+      cancelled before the provider ran them are not returned: they have no record, and the next start runs them.
+    * To interrupt the job means to stop calling ``take``, and to call :meth:`close`: the provider goes on. ``abort`` does
+      the same, and returns no rows.
+    """
+
+    def end_input(self) -> None:
+        """Send the rows that wait for a full batch. Rows that are started later are sent with the next ``take``."""
+
+    def recorded(self, numbers: Sequence[int]) -> None:
+        """Note that rows that ``take`` has returned are in the journal: their batch is forgotten once all of them are."""
+
+    def cancel(self) -> None:
+        """Cancel all rows at the provider. ``take`` still returns those that it has run by then, and ``state`` empties."""
+
+    def close(self) -> None:
+        """Leave the rows that are with the provider: the next start of the job finds them again. May be called twice."""
