@@ -1,0 +1,41 @@
+"""CostBound: how many more rows a batch job may start before it would cost more than ``max_cost``. Pure."""
+
+from __future__ import annotations
+
+import math
+
+_FIRST_ROWS = 16
+"""Rows that run at most while nothing is known about the cost of a row."""
+
+
+class CostBound:
+    """The bound of a job's cost. All figures are in US dollars. ``spent``: what earlier starts of the job have spent."""
+
+    def __init__(self, max_cost: float, spent: float = 0.0) -> None:
+        self._max_cost = max_cost
+        self._spent = spent
+        self._rows = 0
+        self._cost_of_rows = 0.0
+
+    def add(self, cost: float) -> None:
+        """A row has ended, and cost so much."""
+        self._spent += cost
+        self._cost_of_rows += cost
+        self._rows += 1
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether no further row may start, even if nothing runs."""
+        return self.room(0) <= 0
+
+    def room(self, running: int) -> int:
+        """Return how many rows may be started while ``running`` rows run. Each of them counts as the mean of the ended rows."""
+        left = self._max_cost - self._spent
+        if left <= 0.0:
+            return 0
+        if not self._rows:
+            return max(0, _FIRST_ROWS - running)
+        mean = self._cost_of_rows / self._rows
+        if mean <= 0.0:
+            return _FIRST_ROWS
+        return max(0, math.floor(left / mean) - running)

@@ -1,0 +1,32 @@
+"""Sharing: rows that wait for the answer of an equal row, which runs now (``dedupe``). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headrace.batch.row import Row
+
+
+class Sharing:
+    """The hashes of the rows that run, and the rows that wait for their answers."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        """How many rows wait for the answer of another row."""
+        self._followers: dict[bytes, list[Row]] = {}
+
+    def joins(self, row: Row) -> bool:
+        """Return whether an equal row runs, so that ``row`` now waits for its answer. If not, ``row`` is to be run."""
+        followers = self._followers.get(row.hash)
+        if followers is None:
+            self._followers[row.hash] = []
+            return False
+        followers.append(row)
+        self.waiting += 1
+        return True
+
+    def ended(self, row: Row) -> Sequence[Row]:
+        """Return the rows that waited for the answer of ``row``."""
+        followers = self._followers.pop(row.hash, ())
+        self.waiting -= len(followers)
+        return followers
