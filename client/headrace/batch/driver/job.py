@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from typing import cast
 
-import msgspec
-
+from headrace.batch.driver.answer_cache import Answer, AnswerCache
+from headrace.batch.driver.cost_bound import CostBound
+from headrace.batch.driver.engine_patience import EnginePatience
+from headrace.batch.driver.job_counts import JobCounts
+from headrace.batch.driver.known_answers import KnownAnswers, Origin, free
 from headrace.batch.driver.options import BatchOptions
-from headrace.batch.driver.progress import BatchProgress
+from headrace.batch.driver.progress import BatchProgress, StopReason
+from headrace.batch.driver.recorder import COMMIT_ROWS, EndedRow, Recorder
+from headrace.batch.driver.retries import Retries
+from headrace.batch.driver.row_feed import RowFeed
+from headrace.batch.driver.selection import Selection
+from headrace.batch.driver.sharing import Sharing
+from headrace.batch.driver.suspects import Suspects
+from headrace.batch.driver.window import GROUP, Window
+from headrace.batch.journal.journal import Journal
+from headrace.batch.records.record_reading import read_result
 from headrace.batch.row import BadRow, FinishedRow, Row
-from headrace.batch.row_runs import RowRuns
+from headrace.batch.row_runs import DeferredRuns, RowRuns
+from headrace.errors import (
+    BudgetExceededError,
+    EngineUnavailableError,
+    HeadraceError,
+    OutputValidationError,
+    PoisonRunError,
+    QueueFullError,
+    RecordWriteError,
+)
+from headrace.process.clock import monotonic
 
-if TYPE_CHECKING:
-    Journal = object  # headrace.batch.journal
-
-
-class EndedRow(msgspec.Struct, frozen=True):
-    """A row of the job that has ended and is recorded. ``finished``: its result, or the BadRow that could not be run.
-
-    ``origin``: ``run``, ``shared`` with another row, or from the file ``cache``.
-    """
-
-    finished: FinishedRow | BadRow
-    origin: str = "run"
+_LOOK = 0.25
+"""Seconds until the job looks for an interrupt."""
+_STATE_AFTER = 0.1
+"""Seconds between two questions for what runs and waits."""
+_FAREWELL = 2.0
+"""Seconds at most that a job waits at its end for what it has aborted."""
+_MOST_SHARING = 8192
+"""Rows that wait for the answer of another row, at most."""
+_REFUSED_PAUSE = 0.5
+"""Seconds that no row is started after the engine has refused one because too many wait."""
 
 
 class BatchJob:
@@ -31,12 +53,44 @@ class BatchJob:
 
     ``runs``: the engine. ``rows``: the input, in order; it is iterated once. ``journal``: open, and it has scanned the
     same rows already; None for a job that keeps nothing.
+
+    Raises ConfigurationError if the file ``cache`` cannot be used, InvalidRequestError if ``sample`` is given and the
+    number of rows is not known.
     """
 
     def __init__(
         self, runs: RowRuns, rows: Iterable[Row | BadRow], journal: Journal | None, options: BatchOptions
     ) -> None:
-        raise NotImplementedError
+        self._runs = runs
+        self._deferred = runs if isinstance(runs, DeferredRuns) else None
+        self._options = options
+        self._interrupts = 0
+        self._wake = threading.Event()
+        self._error: BaseException | None = None
+        self._in_flight = 0
+        self._has_ended_input = False
+        self._observe_at = self._paused_until = 0.0
+        self._observed = 0
+
+        selection, self._counts = _begun(rows, journal, options)
+        self._feed = RowFeed(rows, selection, None if journal is None else journal.waiting_numbers())
+        self._window = Window(options.concurrency)
+        self._patience = EnginePatience()
+        self._suspects = Suspects()
+        self._retries = Retries(options.schema_retries)
+        self._sharing = Sharing() if options.dedupe else None
+        self._bound = None
+        if options.max_cost is not None:
+            self._bound = CostBound(options.max_cost, journal.totals().cost if journal is not None else 0.0)
+        self._cache = None if options.cache is None else AnswerCache(options.cache)
+        self._known = KnownAnswers(
+            is_shared=options.dedupe,
+            recorded=None if journal is None else _RecordedAnswers(journal).find,
+            cache=self._cache,
+            response_type=options.response_type,
+        )
+        on_recorded = None if self._deferred is None else self._deferred.recorded
+        self._recorder = Recorder(self._counts, journal, self._cache, on_recorded)
 
     def run(self) -> Iterator[EndedRow]:
         """Run all rows that have no final record yet, and yield each after it is recorded.
@@ -46,15 +100,313 @@ class BatchJob:
 
         A BadRow is yielded only without a journal, whose scan has recorded it as failed.
 
-        Raises the journal's error if a result cannot be written, and EngineUnavailableError or BudgetExceededError if no
-        further row can run. The rows without a record are run by the next start.
+        Raises RecordWriteError or JournalError if a result cannot be written, EngineUnavailableError or
+        BudgetExceededError if no further row can run, and what the input raises. What runs is finished first. The rows
+        without a record are run by the next start.
         """
-        raise NotImplementedError
+        try:
+            while True:
+                now = monotonic()
+                self._heed(now)
+                self._start_rows(now)
+                self._collect(now)
+                now = monotonic()
+                if self._recorder.is_due(now) or (len(self._recorder) and self._is_idle):
+                    yield from self._recorded(now)
+                if self._is_over:
+                    break
+        finally:
+            self._end()
+        if self._error is not None:
+            raise self._error
 
     def interrupt(self) -> None:
         """Start no further rows, and finish what runs. The second call aborts what runs. Returns at once."""
-        raise NotImplementedError
+        self._interrupts += 1
+        self._wake.set()
 
     def progress(self) -> BatchProgress:
         """Return the figures of this moment. Cheap enough for ten times a second."""
-        raise NotImplementedError
+        return self._counts.progress(monotonic())
+
+    # What is to be started.
+
+    def _heed(self, now: float) -> None:
+        """Do what was asked for from outside, and look at the engine now and then."""
+        if self._interrupts:
+            self._stop("interrupted")
+            if self._deferred is not None or (self._interrupts > 1 and self._counts.phase != "aborting"):
+                self._counts.phase = "aborting"
+                self._runs.abort()
+        if now >= self._observe_at:
+            self._observe_at = now + _STATE_AFTER
+            state = self._counts.state = self._runs.state
+            self._window.observe(now, self._observed, state.running, state.waiting)
+            self._observed = 0
+            self._counts.window = self._window.size
+            self._counts.note(now)
+
+    def _start_rows(self, now: float) -> None:
+        if self._counts.phase != "running":
+            return
+        room = self._room(now)
+        while room > 0 and len(self._recorder) < COMMIT_ROWS and not self._shares_many:
+            rows = self._next_rows(min(room, GROUP))
+            if not rows:
+                break
+            to_run = self._not_yet_answered(rows, now)
+            if to_run:
+                self._in_flight += len(to_run)
+                self._runs.start(to_run)
+            room -= len(to_run)
+        if self._feed.is_empty and not self._in_flight:
+            self._start_suspect(now)
+
+    def _room(self, now: float) -> int:
+        """Return how many rows may be started now. Waits for room for a group: many small groups cost more."""
+        if self._patience.is_waiting:
+            return 1 if not self._in_flight and now >= self._patience.next_try else 0
+        if now < self._paused_until:
+            return 0
+        if self._deferred is not None:
+            return GROUP
+        room = self._window.size - self._in_flight
+        if self._bound is not None:
+            room = min(room, self._bound.room(self._in_flight))
+            if room <= 0 and not self._in_flight and not self._feed.is_empty:
+                self._stop("max_cost")
+        elif self._in_flight and room < min(GROUP, self._window.size // 4):
+            return 0
+        return room
+
+    def _next_rows(self, count: int) -> list[Row | BadRow]:
+        try:
+            return self._feed.take(count)
+        except Exception as error:  # noqa: BLE001 - what runs is finished first, then it is raised
+            self._fail("input", error)
+            return []
+
+    def _not_yet_answered(self, rows: Sequence[Row | BadRow], now: float) -> list[Row]:
+        """Return the rows that are to be run. The others have their answer, or wait for that of an equal row."""
+        to_run: list[Row] = []
+        for row in rows:
+            if isinstance(row, BadRow):
+                self._recorder.add(row, "run", now)
+            elif self._sharing is None or not self._sharing.joins(row):
+                to_run.append(row)
+        if self._sharing is None and self._cache is None:
+            return to_run
+        known = self._known.find(to_run)
+        for row in to_run:
+            if row.hash in known:
+                origin, answer = known[row.hash]
+                self._finish(FinishedRow(row, answer), origin, now)
+        return [row for row in to_run if row.hash not in known]
+
+    def _start_suspect(self, now: float) -> None:
+        """Run a row alone that was refused because workers died with it."""
+        row = self._suspects.next()
+        if row is not None:
+            self._in_flight += 1
+            self._runs.start([row])
+            return
+        for convicted, error in self._suspects.convicted():
+            self._finish(FinishedRow(convicted, error), "run", now)
+
+    # What has ended.
+
+    def _collect(self, now: float) -> None:
+        """Take the rows that have ended; wait for one, but not beyond the next thing that is to be done."""
+        if self._deferred is None and not self._in_flight:
+            if not len(self._recorder) and not self._is_over:
+                self._pause(now)
+            return
+        finished = self._runs.take(self._patience_of_take(now))
+        now = monotonic()
+        self._observed += len(finished)
+        is_alone = self._in_flight == 1
+        self._in_flight -= len(finished)
+        for row in finished:
+            self._judge(row, now, is_alone=is_alone)
+
+    def _judge(self, finished: FinishedRow, now: float, *, is_alone: bool) -> None:
+        """Finish a row, or let it run again."""
+        result = finished.result
+        if not isinstance(result, HeadraceError):
+            if self._patience.is_waiting:
+                self._patience.found()
+            self._suspects.acquit(finished.row)
+            self._spent(result.cost, result.usage.input_tokens, result.usage.output_tokens)
+            self._known.learn(finished.row, result)
+            self._finish(self._retries.with_whole_cost(finished), "run", now)
+            return
+        if self._counts.phase == "aborting":
+            return  # it was stopped: it has no final record
+        if not self._runs_again(finished.row, result, now, is_alone=is_alone):
+            self._finish(finished, "run", now)
+
+    def _runs_again(self, row: Row, error: HeadraceError, now: float, *, is_alone: bool) -> bool:
+        """Return whether a row with this error has no final record yet."""
+        match error:
+            case EngineUnavailableError():
+                self._patience.lost(now, was_alone=is_alone)
+                if self._patience.is_over:
+                    self._fail("engine", error)
+                self._feed.put_back(row)
+                return True
+            case BudgetExceededError():
+                self._fail("engine", error)
+                self._feed.put_back(row)
+                return True
+            case QueueFullError():
+                self._window.shrink(self._counts.state.running)
+                self._paused_until = now + _REFUSED_PAUSE
+                self._feed.put_back(row)
+                return True
+            case OutputValidationError():
+                usage = error.usage
+                self._spent(error.cost, usage.input_tokens if usage else 0, usage.output_tokens if usage else 0)
+                again = self._retries.may_try_again(row.number, error)
+                if again:
+                    self._feed.put_back(row)
+                return again
+            case PoisonRunError():
+                return self._suspects.add(row, error)
+        self._patience.found()
+        self._suspects.acquit(row)
+        return False
+
+    def _finish(self, finished: FinishedRow, origin: Origin, now: float) -> None:
+        """Give a row, and the rows that wait for its answer, their final result."""
+        self._recorder.add(finished, origin, now)
+        if self._sharing is None:
+            return
+        result = finished.result
+        shared = result if isinstance(result, HeadraceError) else free(cast("Answer", result))
+        for row in self._sharing.ended(finished.row):
+            self._recorder.add(FinishedRow(row, shared), "shared", now)
+
+    def _spent(self, cost: float | None, input_tokens: int, output_tokens: int) -> None:
+        self._counts.spent(cost, input_tokens, output_tokens)
+        if self._bound is None:
+            return
+        if cost is not None:
+            self._bound.add(cost)
+        elif input_tokens or output_tokens:
+            self._stop("no_price")
+
+    def _recorded(self, now: float) -> Iterator[EndedRow]:
+        """Record the rows that have ended, and yield them."""
+        try:
+            rows = self._recorder.write(now)
+        except RecordWriteError as error:
+            self._fail("disk", error)  # what runs is finished: there may be room by then
+            if self._is_idle:
+                raise
+            return
+        counts = self._counts
+        for row in rows:
+            counts.reading_since = monotonic()
+            yield row
+            counts.read(monotonic())
+
+    # The end.
+
+    def _stop(self, reason: StopReason) -> None:
+        """Start no further rows."""
+        if self._counts.phase == "running":
+            self._counts.phase = "finishing"
+            self._counts.stop_reason = reason
+
+    def _fail(self, reason: StopReason, error: BaseException) -> None:
+        self._stop(reason)
+        if self._error is None:
+            self._error = error
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether no row is with the engine."""
+        if self._deferred is None:
+            return not self._in_flight
+        if self._counts.phase == "aborting":
+            return True
+        state = self._deferred.state
+        return self._has_ended_input and not state.running and not state.waiting
+
+    @property
+    def _is_over(self) -> bool:
+        if len(self._recorder) or not self._is_idle:
+            return False
+        return self._counts.phase != "running" or (self._feed.is_empty and not len(self._suspects))
+
+    @property
+    def _shares_many(self) -> bool:
+        return self._sharing is not None and self._sharing.waiting >= _MOST_SHARING
+
+    def _pause(self, now: float) -> None:
+        """Wait for the moment when a row may be started again."""
+        until = max(self._patience.next_try, self._paused_until)
+        if until > now:
+            self._wake.wait(min(until - now, _LOOK))
+
+    def _patience_of_take(self, now: float) -> float:
+        """Return how long to wait for an ended row, in seconds. Tells a provider that all rows are there."""
+        if self._deferred is not None and self._counts.phase == "running":
+            if not self._feed.is_empty:
+                return 0.0
+            if not self._has_ended_input:
+                self._has_ended_input = True
+                self._deferred.end_input()
+        return self._recorder.time_left(now, _LOOK)
+
+    def _end(self) -> None:
+        """Abort what runs, and record what has ended. Does nothing more for a job that came to its end."""
+        if self._in_flight and self._counts.phase != "aborting":
+            self._counts.phase = "aborting"
+            self._runs.abort()
+        until = monotonic() + _FAREWELL
+        while self._in_flight > 0 and self._deferred is None and (now := monotonic()) < until:
+            finished = self._runs.take(_LOOK)
+            self._in_flight -= len(finished)
+            for row in finished:
+                self._judge(row, now, is_alone=False)
+        with contextlib.suppress(RecordWriteError):  # the rows run again at the next start
+            self._recorder.write(monotonic())
+        self._feed.close()
+        if self._cache is not None:
+            self._cache.close()
+        self._counts.phase = "ended"
+
+
+def _begun(rows: Iterable[Row | BadRow], journal: Journal | None, options: BatchOptions) -> tuple[Selection, JobCounts]:
+    """Return what the job runs of its input, and its figures at the beginning."""
+    now = monotonic()
+    if journal is None:
+        count = len(rows) if isinstance(rows, Sized) else None
+        selection = Selection(options.limit, options.sample, None if count is None else range(1, count + 1))
+        total = count if selection.numbers is None else len(selection.numbers)
+        return selection, JobCounts(now, total)
+    totals = journal.totals()
+    selection = Selection(options.limit, options.sample, journal.numbers())
+    if selection.numbers is None:
+        counts = JobCounts(
+            now, totals.rows, done_before=totals.done, failed_before=totals.failed, cost_before=totals.cost
+        )
+    else:
+        total = len(selection.numbers)
+        waiting = sum(1 for _ in selection.among(journal.waiting_numbers()))
+        counts = JobCounts(now, total, done_before=total - waiting, cost_before=totals.cost)
+    return selection, counts
+
+
+class _RecordedAnswers:
+    """Answers of the rows that a journal has recorded, by the hash of the row."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def find(self, known: bytes) -> Answer | None:
+        number = self._journal.done_with_hash(known)
+        stored = None if number is None else self._journal.stored_record(number)
+        result = None if stored is None else read_result(stored.line)
+        return None if isinstance(result, HeadraceError) else result

@@ -9,9 +9,10 @@ import msgspec
 JobPhase = Literal["running", "finishing", "aborting", "ended"]
 """``running``: rows are started. ``finishing``: no further rows are started, and the started ones go on. ``aborting``: the
 started ones are being stopped."""
-StopReason = Literal["", "interrupted", "max_cost", "no_price", "engine", "disk"]
+StopReason = Literal["", "interrupted", "max_cost", "no_price", "engine", "disk", "input"]
 """Why a job ended before its last row. ``no_price``: ``max_cost`` was given, and the price of a model is not known.
-``engine``: no engine, or a spending limit of its settings. ``disk``: a result could not be written. Empty: it did not."""
+``engine``: no engine, or a spending limit of its settings. ``disk``: a result could not be written. ``input``: the input could not be read on.
+Empty: it did not."""
 
 
 class BatchProgress(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +27,7 @@ class BatchProgress(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
     """Rows with an error, recorded, in this start of the job."""
     done_before: int = 0
-    """Rows that earlier starts of the job finished."""
+    """Rows that earlier starts of the job finished; with ``limit`` or ``sample``, their failed rows too."""
     failed_before: int = 0
     """Rows that earlier starts of the job recorded as failed."""
     shared: int = 0
@@ -62,4 +63,4 @@ class BatchProgress(msgspec.Struct, frozen=True, kw_only=True):
     seconds_left: float | None = None
     """How long the rest takes at this rate, in seconds; None if that is not known."""
     errors: dict[str, int] = {}
-    """How many rows failed in this start of the job, by the name of the error's class."""
+    """How many rows failed in this start of the job, by the word of ``records.error_code``, such as ``rate_limit``."""

@@ -4,42 +4,55 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from random import Random
 
 from headrace.errors import InvalidRequestError
 
 
 class Selection:
-    """The numbers of the rows that a job runs.
+    """The rows that a job runs, by their numbers.
 
-    ``limit``: the first rows, so many. ``sample``: so many rows, drawn at random from them. The same input and the same
-    ``sample`` give the same rows, so that a job can be started again. ``total``: rows of the input; None: not known.
+    ``limit``: the first rows, so many. ``sample``: so many rows, drawn at random from them. The same numbers give the same
+    rows, so that a job can be started again. ``numbers``: of all rows of the input, ascending; None: not known.
 
-    Raises InvalidRequestError if ``sample`` is given and ``total`` is not known.
+    Raises InvalidRequestError if ``sample`` is given and the numbers are not known.
     """
 
-    def __init__(self, limit: int | None, sample: int | None, total: int | None) -> None:
-        end = limit if total is None or (limit is not None and limit < total) else total
-        self._drawn: array[int] | None = None
-        if sample is not None:
-            if total is None or end is None:
-                raise InvalidRequestError("needs an input that is counted first: give path too", "sample")
-            if sample < end:
-                # Not for secrets: the same seed draws the same rows.
-                drawn = Random(end).sample(range(1, end + 1), sample)  # noqa: S311
-                self._drawn = array("Q", sorted(drawn))
-                end = self._drawn[-1] if self._drawn else 0
-        self.last = end
-        """The number of the last row of the selection; None: the input's last one."""
-        self.is_whole = self._drawn is None and (limit is None or end == total)
-        """Whether each row of the input belongs to it."""
-        self.size = len(self._drawn) if self._drawn is not None else (end if total is not None else None)
-        """How many rows it has; None: not known."""
+    def __init__(self, limit: int | None, sample: int | None, numbers: Iterable[int] | None) -> None:
+        self.first = limit
+        """Only so many rows from the beginning; None: no such limit. Needed if the numbers are not known."""
+        self.numbers: array[int] | None = None
+        """The numbers of the rows, ascending. None: all rows, or the first ones."""
+        if sample is not None and numbers is None:
+            raise InvalidRequestError(
+                "needs an input whose rows can be counted first: a list, or a job with path", "sample"
+            )
+        if numbers is not None and (limit is not None or sample is not None):
+            kept = array("Q", islice(numbers, limit))
+            self.numbers = kept if sample is None or sample >= len(kept) else _drawn(kept, sample)
 
-    def __contains__(self, number: int) -> bool:
-        if self.last is not None and number > self.last:
-            return False
-        if self._drawn is None:
-            return True
-        place = bisect_left(self._drawn, number)
-        return place < len(self._drawn) and self._drawn[place] == number
+    @property
+    def is_whole(self) -> bool:
+        """Whether each row of the input belongs to it."""
+        return self.first is None and self.numbers is None
+
+    def among(self, numbers: Iterable[int]) -> Iterator[int]:
+        """Yield those of ``numbers`` that belong to it. They must ascend."""
+        if self.numbers is None:
+            yield from islice(numbers, self.first)
+            return
+        place = 0
+        for number in numbers:
+            place = bisect_left(self.numbers, number, place)
+            if place == len(self.numbers):
+                return
+            if self.numbers[place] == number:
+                yield number
+
+
+def _drawn(numbers: array[int], count: int) -> array[int]:
+    # Not for secrets: the same number of rows draws the same ones.
+    places = sorted(Random(len(numbers)).sample(range(len(numbers)), count))  # noqa: S311
+    return array("Q", [numbers[place] for place in places])

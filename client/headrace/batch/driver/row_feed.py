@@ -1,0 +1,85 @@
+"""RowFeed: the rows that a batch job starts next: rows to run again first, then the input, as far as it is asked for."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Protocol, runtime_checkable
+
+from headrace.batch.driver.selection import Selection
+from headrace.batch.row import BadRow, Row
+
+
+@runtime_checkable
+class NumberedRows(Protocol):
+    """An input that can skip rows without reading them as rows."""
+
+    def numbered(self, numbers: Iterable[int]) -> Iterator[Row | BadRow]:
+        """Yield the rows with these numbers, which must ascend."""
+
+
+class RowFeed:
+    """The rows to start. ``waiting``: the numbers of the rows that have no record, ascending; None: all rows."""
+
+    def __init__(self, rows: Iterable[Row | BadRow], selection: Selection, waiting: Iterator[int] | None) -> None:
+        self._rows = _chosen(rows, selection, waiting)
+        self._again: deque[Row] = deque()
+        self._has_ended = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no row is left. Known only after :meth:`take` has returned fewer rows than it was asked for."""
+        return self._has_ended and not self._again
+
+    def take(self, count: int) -> list[Row | BadRow]:
+        """Return the next rows, at most ``count``. What the input raises is raised; then it counts as ended."""
+        taken: list[Row | BadRow] = []
+        while self._again and len(taken) < count:
+            taken.append(self._again.popleft())
+        if not self._has_ended and len(taken) < count:
+            wanted = count - len(taken)
+            try:
+                taken += (read := list(islice(self._rows, wanted)))
+            except BaseException:
+                self._has_ended = True
+                self._again.extendleft(row for row in reversed(taken) if isinstance(row, Row))
+                raise
+            self._has_ended = len(read) < wanted
+        return taken
+
+    def put_back(self, row: Row) -> None:
+        """Let a row run again."""
+        self._again.append(row)
+
+    def close(self) -> None:
+        """Close the input. Rows that are to run again are still returned."""
+        self._has_ended = True
+        close = getattr(self._rows, "close", None)
+        if close is not None:
+            close()
+
+
+def _chosen(
+    rows: Iterable[Row | BadRow], selection: Selection, waiting: Iterator[int] | None
+) -> Iterator[Row | BadRow]:
+    if waiting is not None:
+        return _numbered(rows, waiting if selection.is_whole else selection.among(waiting))
+    if selection.numbers is not None:
+        return _numbered(rows, iter(selection.numbers))
+    return islice(rows, selection.first)
+
+
+def _numbered(rows: Iterable[Row | BadRow], numbers: Iterator[int]) -> Iterator[Row | BadRow]:
+    """Yield the rows with these numbers. Ends after the last one: a further row may take a while to come."""
+    if isinstance(rows, NumberedRows):
+        yield from rows.numbered(numbers)
+        return
+    number = next(numbers, None)
+    if number is None:
+        return
+    for row in rows:
+        if row.number == number:
+            yield row
+            if (number := next(numbers, None)) is None:
+                return
