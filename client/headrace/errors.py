@@ -289,16 +289,26 @@ class OutputValidationError(RunError):
     * ``text`` (str): the whole answer.
     * ``path`` (str): the place in the answer, such as ``$.lines[2].price``; ``$`` is the whole answer.
     * ``usage`` (Usage or None): the tokens of the run.
+    * ``cost`` (float or None): what the run cost, in US dollars; ``None`` if the price or the usage is not known.
 
     ``reason`` says what is wrong: a value that does not fit, a refusal with its words, or that the answer was cut off.
     """
 
-    def __init__(self, span_id: str, reason: str, text: str = "", path: str = "$", usage: Usage | None = None) -> None:
+    def __init__(
+        self,
+        span_id: str,
+        reason: str,
+        text: str = "",
+        path: str = "$",
+        usage: Usage | None = None,
+        cost: float | None = None,
+    ) -> None:
         super().__init__(span_id, reason, text)
-        self.args = (span_id, reason, text, path, usage)
+        self.args = (span_id, reason, text, path, usage, cost)
         self.text = text
         self.path = path
         self.usage = usage
+        self.cost = cost
 
     def _words(self) -> str:
         place = "" if self.path == "$" else f"the answer does not fit at {self.path}: "

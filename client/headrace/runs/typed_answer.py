@@ -62,7 +62,9 @@ def with_parsed(result: RunLocalResult, response_type: ResponseType) -> RunLocal
             raise ValueMismatchError("$", problem)  # noqa: TRY301 - one place makes the error
         parsed = response_type.read(result.text)
     except ValueMismatchError as mismatch:
-        error = OutputValidationError(result.span_id, mismatch.reason, result.text, mismatch.path, result.usage)
+        error = OutputValidationError(
+            result.span_id, mismatch.reason, result.text, mismatch.path, result.usage, result.cost
+        )
         error.__cause__ = mismatch.__cause__
         return error
     return msgspec.structs.replace(result, parsed=parsed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from typing import cast
 
 from headrace.batch.driver.answer_cache import Answer, AnswerCache
 from headrace.batch.driver.cost_bound import CostBound
@@ -282,7 +281,7 @@ class BatchJob:
         if self._sharing is None:
             return
         result = finished.result
-        shared = result if isinstance(result, HeadraceError) else free(cast("Answer", result))
+        shared = result if isinstance(result, HeadraceError) else free(result)
         for row in self._sharing.ended(finished.row):
             self._recorder.add(FinishedRow(row, shared), "shared", now)
 

@@ -58,6 +58,17 @@ class Journal:
         """Iterate the numbers of the rows without a record, in order. Rows may be recorded meanwhile. Memory is bounded."""
         raise NotImplementedError
 
+    def numbers(self) -> Iterator[int]:
+        """Iterate the numbers of all rows, in order. Memory is bounded."""
+        raise NotImplementedError
+
+    def done_with_hash(self, row_hash: bytes) -> int | None:
+        """Return the number of a row with this hash whose record is a success, None if there is none.
+
+        The first call makes an index, so that a job without it pays nothing.
+        """
+        raise NotImplementedError
+
     def record(self, records: Sequence[RowRecord]) -> None:
         """Write the final records of rows: when this returns, they are on the disk, and the rows count as done.
 
