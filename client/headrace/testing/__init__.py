@@ -1,5 +1,6 @@
 """A simulated model provider, for tests and benchmarks without a network or an API key; and a player of recordings."""
 
+from headrace.testing.batches.batch_control import BatchRecord, SimulatedBatches
 from headrace.testing.provider import SimulatedProvider
 from headrace.testing.recording.recorded_exchange import RecordingError
 from headrace.testing.replayed_provider import ReplayedProvider, UnmatchedRequestError, replay
@@ -10,6 +11,7 @@ from headrace.testing.shared.script import Script, ScriptedLogprob, ScriptedTool
 
 __all__ = [
     "Arrival",
+    "BatchRecord",
     "Outcome",
     "ProviderLimits",
     "RecordingError",
@@ -18,6 +20,7 @@ __all__ = [
     "Script",
     "ScriptedLogprob",
     "ScriptedToolCall",
+    "SimulatedBatches",
     "SimulatedProvider",
     "UnmatchedRequestError",
     "key_hash",

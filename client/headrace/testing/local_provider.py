@@ -14,8 +14,8 @@ from typing import Protocol, Self
 
 import msgspec
 
+from headrace.testing.shared.http_request import CONTROL_PREFIX
 from headrace.testing.shared.request_log import Arrival, RequestRecord
-from headrace.testing.simulation import CONTROL_PREFIX
 
 _POLL = 0.004  # seconds between two checks of the log
 _CONTROL_TIMEOUT = 30.0

@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from headrace.process.import_path import engine_environment
+from headrace.testing.batches.batch_control import SimulatedBatches
 from headrace.testing.local_provider import LocalProvider
 from headrace.testing.server import ServerThread
 from headrace.testing.shared.conditions import Change, DelayFirstChunks, RefuseKey, SetLimits, SetOutage
@@ -43,6 +44,11 @@ class SimulatedProvider(LocalProvider):
         if script is not None:
             _check_script(script)
         super().__init__(_ServerProcess(script, port) if process else ServerThread(ProviderSimulation(script), port))
+
+    @property
+    def batches(self) -> SimulatedBatches:
+        """The batches of the batch APIs: how fast they go, how they end, and a list of them."""
+        return SimulatedBatches(self._call)
 
     def enqueue(self, *scripts: Script) -> None:
         """Answer the next valid requests by these scripts, one script for each request.
@@ -127,7 +133,7 @@ class SimulatedProvider(LocalProvider):
             self._wait_until_refused(False)
 
     def recover(self) -> None:
-        """Have no limits, no refused keys, no delays and no outage any more, and forget what was used."""
+        """Have no limits, no refused keys, no delays and no outage any more, and forget what was used. Batches go at once again."""
         self._call("POST", "recover")
         self._wait_until_refused(False)
 

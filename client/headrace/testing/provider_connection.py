@@ -11,10 +11,11 @@ from typing import Protocol, cast
 import httptools
 
 from headrace.testing.sender import ReplySender
+from headrace.testing.shared.http_request import Request
 from headrace.testing.shared.openai_errors import refused
 from headrace.testing.shared.reply import Reply
 from headrace.testing.shared.request_log import LogEntry
-from headrace.testing.simulation import Request, ServedConnections
+from headrace.testing.simulation import ServedConnections
 from headrace.testing.ticker import Ticker
 
 _WRITE_BUFFER_LIMIT = 64 * 1024

@@ -14,9 +14,10 @@ from headrace.testing.recording.body_differences import first_difference, likene
 from headrace.testing.recording.endpoints import endpoint_of
 from headrace.testing.recording.key_overwriting import RequestSecrets, decoded
 from headrace.testing.recording.recorded_exchange import Ending, RecordedExchange
+from headrace.testing.shared.http_request import CONTROL_PREFIX, Request
 from headrace.testing.shared.reply import Reply, json_reply
 from headrace.testing.shared.request_log import LogEntry, Outcome, RequestLog
-from headrace.testing.simulation import CONTROL_PREFIX, Request, ServedConnections, refusal_in_format
+from headrace.testing.simulation import ServedConnections, refusal_in_format
 
 _NOT_RECORDED = 404
 _FRAMING = frozenset(

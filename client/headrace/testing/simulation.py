@@ -14,6 +14,10 @@ import msgspec
 
 from headrace.testing.anthropic import answer as anthropic
 from headrace.testing.anthropic import limits as anthropic_limits
+from headrace.testing.batches import endpoints as batch_endpoints
+from headrace.testing.batches.batch_store import UnknownBatchError
+from headrace.testing.batches.endpoints import BatchEndpoints
+from headrace.testing.batches.simulated_batch import RowAnswer, SimulatedBatch, SimulatedRow
 from headrace.testing.google import answer as google
 from headrace.testing.google import embeddings as google_embeddings
 from headrace.testing.google import limits as google_limits
@@ -22,6 +26,7 @@ from headrace.testing.openai_chat import embeddings as openai_embeddings
 from headrace.testing.openai_responses import answer as openai_responses
 from headrace.testing.shared import continuation, openai_limits
 from headrace.testing.shared.conditions import Change, Conditions, SetLimits
+from headrace.testing.shared.http_request import CONTROL_PREFIX, Request
 from headrace.testing.shared.provider_limits import LimitForm, ProviderLimits
 from headrace.testing.shared.reply import Reply, json_reply, reset
 from headrace.testing.shared.request_log import LogEntry, RequestLog
@@ -63,8 +68,6 @@ LIMIT_FORM_AT_PATH: dict[str, LimitForm] = {
 }
 """Path → how its API speaks of limits; Google's at all other paths."""
 
-CONTROL_PREFIX = "/_headrace/"
-
 _A_WRONG_KEY = {"authorization": "Bearer sk-invalid", "x-api-key": "sk-invalid", "x-goog-api-key": "sk-invalid"}
 
 _decode_scripts = msgspec.json.Decoder(list[Script]).decode
@@ -81,21 +84,6 @@ class ServedConnections(Protocol):
         """Take new connections, or refuse them and close those of clients that wait for nothing. Takes effect soon."""
 
 
-class Request(msgspec.Struct, frozen=True):
-    """A whole HTTP request. Header names are lower case."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes
-    query: str = ""
-
-    @property
-    def is_control(self) -> bool:
-        """Whether the request is from ``SimulatedProvider`` itself."""
-        return self.path.startswith(CONTROL_PREFIX)
-
-
 class ProviderSimulation:
     """Chooses the script for each request, makes the reply, and keeps the log."""
 
@@ -107,9 +95,11 @@ class ProviderSimulation:
         self._queue: deque[Script] = deque()
         self._tries: dict[bytes, int] = {}
         self._log = RequestLog()
+        self._batches = BatchEndpoints(self._answer_row)
 
     def arrived(self, request: Request, connection: int, now: float) -> LogEntry:
         """Open the log entry of a request. Control requests are not kept in the log."""
+        self._batches.tick(now)
         return self._log.arrived(request.method, request.path, request.headers, connection, now, request.is_control)
 
     def reply_to(self, request: Request, entry: LogEntry, wall_time: int) -> Reply:
@@ -117,6 +107,7 @@ class ProviderSimulation:
         reply = self._reply_to(request, entry, wall_time)
         if not self._conditions.are_usual:
             reply = self._reply_under_conditions(request, entry, reply, wall_time)
+        reply = self._batches.begin_in_background(request, entry, reply, wall_time)
         wire_format = _wire_format_of(request) or openai_chat
         headers = wire_format.headers(f"req_{uuid.uuid4().hex}") | reply.headers
         return msgspec.structs.replace(reply, headers=headers)
@@ -125,6 +116,8 @@ class ProviderSimulation:
         wire_format = _wire_format_of(request)
         if wire_format is None:
             return openai_chat.refused(404, f"Invalid URL ({request.method} {request.path})")
+        if request.path not in FORMAT_AT_PATH and batch_endpoints.format_of(request) is not None:
+            return self._batch_reply(wire_format, request, entry, wall_time)
         if request.method != "POST":
             message = f"Not allowed to {request.method} on {request.path} (HINT: Perhaps you meant to use a different HTTP method?)"
             return wire_format.refused(405, message, code="method_not_supported")
@@ -143,11 +136,38 @@ class ProviderSimulation:
             return wire_format.refused(400, f"simulate: {error}", "simulate", "invalid_script")
         if (refusal := wire_format.refused_body(body, headers)) is not None:
             return refusal
-        outage = None if self._conditions.are_usual else self._conditions.outage_script(entry.key)
+        is_live = entry.batch_id is None
+        outage = self._conditions.outage_script(entry.key) if is_live and not self._conditions.are_usual else None
         script = outage or simulated or continuation.script_of(body) or self._next_script()
         if script.failures:
             script = self._tried(script)
         return wire_format.reply(body, script, f"chatcmpl-{uuid.uuid4().hex[:29]}", wall_time)
+
+    def _batch_reply(self, wire_format: SimulatedFormat, request: Request, entry: LogEntry, wall_time: int) -> Reply:
+        """Return the reply to a request about files, batches or background responses."""
+        if not batch_endpoints.has_own_key(request):
+            headers = _A_WRONG_KEY if self._conditions.refuses(entry.key) else request.headers
+            if (refusal := wire_format.refused_key(headers)) is not None:
+                return refusal
+        if (outage := self._conditions.outage_script(entry.key)) is not None:
+            return wire_format.reply({}, outage, "", wall_time)
+        if self._conditions.resets(entry.key):  # before a batch is created, as a live request is not answered
+            return reset()
+        return self._batches.reply_to(request, entry, wall_time)
+
+    def _answer_row(self, batch: SimulatedBatch, row: SimulatedRow, now: float, wall_time: int) -> RowAnswer:
+        """Answer one request of a batch as a live one, and log it."""
+        entry = self._log.arrived("POST", row.path, batch.origin.headers, 0, now, is_control=False)
+        entry.body, entry.batch_id, entry.custom_id = row.body, batch.id, row.custom_id
+        wire_format = _wire_format_of(Request("POST", row.path, batch.origin.headers, b"")) or openai_chat
+        if isinstance(row.body, dict) and row.body.get("stream"):
+            reply = wire_format.refused(400, "stream: a request of a batch cannot be streamed", "stream")
+        else:
+            reply = self._answer(wire_format, entry, batch.origin.headers, wall_time)
+        frames = [] if reply.is_silent else list(reply.frames)
+        answer = batch_endpoints.row_answer_of(msgspec.structs.replace(reply, frames=iter(frames)))
+        entry.answered(answer.status, frames if answer.is_success else [], now)
+        return answer
 
     def _reply_under_conditions(self, request: Request, entry: LogEntry, reply: Reply, wall_time: int) -> Reply:
         conditions = self._conditions
@@ -197,6 +217,10 @@ class ProviderSimulation:
                 return json_reply(connections.count())
             case "GET", "arrivals":
                 return json_reply(self._log.arrivals())
+            case "GET", "batches":
+                return json_reply(self._batches.records())
+            case "POST", "batches":
+                return self._change_batches(request.body)
             case "POST", "scripts":
                 return self._enqueue(request.body)
             case "POST", "clear":
@@ -208,6 +232,7 @@ class ProviderSimulation:
                 return self._change(request.body, connections)
             case "POST", "recover":
                 self._conditions.clear()
+                self._batches.recover()
                 connections.accept(True)
                 return json_reply(None)
             case _:
@@ -219,6 +244,13 @@ class ProviderSimulation:
         except msgspec.DecodeError as error:
             return openai_chat.refused(400, str(error))
         connections.accept(self._conditions.accepts)
+        return json_reply(None)
+
+    def _change_batches(self, body: bytes) -> Reply:
+        try:
+            self._batches.change(body)
+        except (msgspec.DecodeError, UnknownBatchError) as error:
+            return openai_chat.refused(400, str(error))
         return json_reply(None)
 
     def _enqueue(self, body: bytes) -> Reply:
@@ -236,7 +268,8 @@ def refusal_in_format(request: Request, status: int, message: str) -> Reply:
 
 def _wire_format_of(request: Request) -> SimulatedFormat | None:
     known = FORMAT_AT_PATH.get(request.path)
-    return known or google.endpoint(request.path, request.query) or google_embeddings.endpoint(request.path)
+    known = known or google.endpoint(request.path, request.query) or google_embeddings.endpoint(request.path)
+    return known or batch_endpoints.format_of(request)
 
 
 def _simulated(body: Any) -> tuple[Script | None, Any]:

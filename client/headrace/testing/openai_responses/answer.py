@@ -23,7 +23,7 @@ from headrace.testing.shared.server_steps import ITEM_PREFIXES, sealed_item
 from headrace.testing.shared.simulated_logprobs import logprobs_of
 from headrace.testing.shared.simulated_media import image_type
 
-__all__ = ["PATH", "headers", "refused", "refused_body", "refused_key", "reply"]
+__all__ = ["PATH", "headers", "refused", "refused_body", "refused_key", "reply", "response_head"]
 
 PATH = "/v1/responses"
 
@@ -51,6 +51,37 @@ def reply(body: dict[str, Any], script: Script, completion_id: str, created: int
         )
         return streamed(script, parts)
     return whole(script, envelope.response(), "".join(envelope.said.text), envelope.chunk_count, envelope.usage)
+
+
+def response_head(
+    body: dict[str, Any], response_id: str, created: int, status: str, reason: str | None = None
+) -> dict[str, Any]:
+    """Return a response without output and usage. ``reason``: why it is incomplete."""
+    return {
+        "id": response_id,
+        "object": "response",
+        "created_at": created,
+        "status": status,
+        "background": False,
+        "error": None,
+        "incomplete_details": {"reason": reason} if status == "incomplete" else None,
+        "instructions": body.get("instructions"),
+        "max_output_tokens": body.get("max_output_tokens"),
+        "model": body["model"],
+        "parallel_tool_calls": body.get("parallel_tool_calls", True),
+        "previous_response_id": None,
+        "reasoning": body.get("reasoning") or {"effort": None, "summary": None},
+        "service_tier": "default",
+        "store": body.get("store", True),
+        "temperature": body.get("temperature", 1.0),
+        "text": body.get("text") or {"format": {"type": "text"}},
+        "tool_choice": body.get("tool_choice") or "auto",
+        "tools": body.get("tools") or [],
+        "top_logprobs": body.get("top_logprobs") or 0,
+        "top_p": body.get("top_p", 1.0),
+        "truncation": "disabled",
+        "metadata": body.get("metadata") or {},
+    }
 
 
 def _situation(body: dict[str, Any]) -> Situation:
@@ -180,32 +211,7 @@ class _Envelope:
         return self._head(status) | {"output": self._items, "usage": usage}
 
     def _head(self, status: str) -> dict[str, Any]:
-        is_incomplete = status == "incomplete"
-        return {
-            "id": f"resp_{_digest(self._seed)}",
-            "object": "response",
-            "created_at": self._created,
-            "status": status,
-            "background": False,
-            "error": None,
-            "incomplete_details": {"reason": self._reason} if is_incomplete else None,
-            "instructions": self._body.get("instructions"),
-            "max_output_tokens": self._body.get("max_output_tokens"),
-            "model": self._body["model"],
-            "parallel_tool_calls": self._body.get("parallel_tool_calls", True),
-            "previous_response_id": None,
-            "reasoning": self._body.get("reasoning") or {"effort": None, "summary": None},
-            "service_tier": "default",
-            "store": self._body.get("store", True),
-            "temperature": self._body.get("temperature", 1.0),
-            "text": self._body.get("text") or {"format": {"type": "text"}},
-            "tool_choice": self._body.get("tool_choice") or "auto",
-            "tools": self._body.get("tools") or [],
-            "top_logprobs": self._body.get("top_logprobs") or 0,
-            "top_p": self._body.get("top_p", 1.0),
-            "truncation": "disabled",
-            "metadata": self._body.get("metadata") or {},
-        }
+        return response_head(self._body, f"resp_{_digest(self._seed)}", self._created, status, self._reason)
 
     def _all_items(self) -> list[dict[str, Any]]:
         said, items = self.said, []

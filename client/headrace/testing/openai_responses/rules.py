@@ -29,6 +29,8 @@ _FIELDS = """
 """
 _KNOWN_FIELDS = frozenset(_FIELDS.split())
 _TYPES: dict[str, tuple[str, type | tuple[type, ...]]] = {
+    "background": ("boolean", bool),
+    "background_options": ("object", dict),
     "include": ("array of strings", list),
     "input": ("string or array of objects", (str, list)),
     "instructions": ("string", str),
@@ -109,6 +111,7 @@ def _check_options(body: dict[str, Any]) -> None:
     check_object("reasoning", reasoning, known={"effort", "summary", "generate_summary", "context"}, required=None)
     check_choice("reasoning.effort", reasoning.get("effort"), _EFFORTS)
     check_choice("reasoning.summary", reasoning.get("summary"), ("auto", "concise", "detailed"))
+    _check_background(body)
     options = body.get("stream_options")
     if options is None:
         return
@@ -116,6 +119,20 @@ def _check_options(body: dict[str, Any]) -> None:
         message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
         raise OpenAIRefusal(message, "stream_options")
     check_object("stream_options", options, known={"include_obfuscation"}, required=None)
+
+
+def _check_background(body: dict[str, Any]) -> None:
+    if body.get("background") and body.get("store") is False:
+        raise OpenAIRefusal("The 'background' parameter needs 'store' to be true.", "background")
+    options = body.get("background_options")
+    if options is None:
+        return
+    check_object("background_options", options, known={"completion_window", "continuation_id"}, required=None)
+    window = options.get("completion_window")
+    check_choice("background_options.completion_window", window, ("soonest", "2h", "8h"))
+    if window in {"2h", "8h"} and (not body.get("background") or body.get("stream")):
+        message = f"The completion window '{window}' needs 'background' to be true, and no 'stream'."
+        raise OpenAIRefusal(message, "background_options.completion_window")
 
 
 def _check_text(text: dict[str, Any]) -> None:

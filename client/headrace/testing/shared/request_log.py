@@ -6,6 +6,7 @@ so times of different processes can be compared.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Literal
@@ -22,6 +23,9 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     asked for. ``sent_text`` is all text that was given to the transport. ``chunks_sent`` counts all pieces of the
     answer. ``closed_at`` is the time of the client's close, if it came before the end of the answer. ``headers`` do not
     have the value of the API key.
+
+    ``batch_id`` and ``custom_id``: the batch and the id of a request that a batch has made; None for a live request. Its
+    ``headers`` are those of the request that created the batch.
     """
 
     number: int
@@ -40,13 +44,15 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome
     chunks_sent: int
     sent_text: str
+    batch_id: str | None = None
+    custom_id: str | None = None
 
 
 class Arrival(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """One request in a few words, to count with. Times are ``time.monotonic()`` seconds.
 
     ``key``: 16 hex digits that stand for the API key; :func:`key_hash` makes the same ones. ``status``: None until an
-    answer begins, also for a connection that was reset. ``tokens``: how many the provider counted; 0 where it limits no
+    answer begins, also for a connection that was reset. ``batch_id``: the batch of a request that is not live. ``tokens``: how many the provider counted; 0 where it limits no
     tokens.
     """
 
@@ -58,13 +64,14 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     first_chunk_at: float | None
     ended_at: float | None
     outcome: Outcome
+    batch_id: str | None = None
 
 
 class LogEntry:
     """One entry of the log, which changes until the answer has ended. The connection of the request owns it."""
 
     __slots__ = (
-        "arrived_at", "body", "chunks_sent", "closed_at", "connection", "ended_at", "first_byte_at",
+        "arrived_at", "batch_id", "body", "chunks_sent", "closed_at", "connection", "custom_id", "ended_at", "first_byte_at",
         "first_chunk_at", "headers", "key", "method", "number", "outcome", "path", "status", "texts", "tokens",
     )  # fmt: skip
 
@@ -88,6 +95,18 @@ class LogEntry:
         self.chunks_sent = 0
         self.texts: list[str] = []
         self.tokens = 0
+        self.batch_id: str | None = None
+        self.custom_id: str | None = None
+
+    def answered(self, status: int, frames: Iterable[tuple[bytes, str, int]], now: float) -> None:
+        """Note an answer that no connection has sent: that to a request of a batch."""
+        self.status, self.first_byte_at = status, now
+        for _, text, chunks in frames:
+            if chunks and self.first_chunk_at is None:
+                self.first_chunk_at = now
+            self.chunks_sent += chunks
+            self.texts.append(text)
+        self.end("complete", now)
 
     def end(self, outcome: Outcome, now: float) -> None:
         """Note the end of the answer. Only the first end counts."""
@@ -115,6 +134,7 @@ class LogEntry:
             first_chunk_at=self.first_chunk_at,
             ended_at=self.ended_at,
             outcome=self.outcome,
+            batch_id=self.batch_id,
         )
 
     def record(self) -> RequestRecord:
@@ -136,6 +156,8 @@ class LogEntry:
             outcome=self.outcome,
             chunks_sent=self.chunks_sent,
             sent_text="".join(self.texts),
+            batch_id=self.batch_id,
+            custom_id=self.custom_id,
         )
 
 
