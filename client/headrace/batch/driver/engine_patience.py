@@ -8,14 +8,15 @@ from __future__ import annotations
 
 TRIES = 5
 """Rows that are tried, one after another, before the job ends."""
-_FIRST_PAUSE = 0.5
+FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 5.0
 
 
 class EnginePatience:
-    """Knows whether the engine is there, as far as the last rows tell."""
+    """Knows whether the engine is there, as far as the last rows tell. ``first_pause``: seconds before the first try."""
 
-    def __init__(self) -> None:
+    def __init__(self, first_pause: float = FIRST_PAUSE) -> None:
+        self._first_pause = first_pause
         self._failed = 0
         self._next_try: float | None = None
 
@@ -38,7 +39,7 @@ class EnginePatience:
         """A row came back because there is no engine. ``was_alone``: no other row was under way."""
         if self._next_try is None or was_alone:
             self._failed += 1
-            self._next_try = now + min(_FIRST_PAUSE * (1 << self._failed - 1), _LONGEST_PAUSE)
+            self._next_try = now + min(self._first_pause * (1 << self._failed - 1), _LONGEST_PAUSE)
 
     def found(self) -> None:
         """A row has ended in another way: the engine is there."""

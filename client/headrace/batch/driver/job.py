@@ -51,14 +51,19 @@ class BatchJob:
     """A batch job. ``run()`` may be called once; the other methods may be called from any thread, and from signal handlers.
 
     ``runs``: the engine. ``rows``: the input, in order; it is iterated once. ``journal``: open, and it has scanned the
-    same rows already; None for a job that keeps nothing.
+    same rows already; None for a job that keeps nothing. ``patience``: how long the job bears an engine that is not there.
 
     Raises ConfigurationError if the file ``cache`` cannot be used, InvalidRequestError if ``sample`` is given and the
     number of rows is not known.
     """
 
     def __init__(
-        self, runs: RowRuns, rows: Iterable[Row | BadRow], journal: Journal | None, options: BatchOptions
+        self,
+        runs: RowRuns,
+        rows: Iterable[Row | BadRow],
+        journal: Journal | None,
+        options: BatchOptions,
+        patience: EnginePatience | None = None,
     ) -> None:
         self._runs = runs
         self._deferred = runs if isinstance(runs, DeferredRuns) else None
@@ -74,7 +79,7 @@ class BatchJob:
         selection, self._counts = _begun(rows, journal, options)
         self._feed = RowFeed(rows, selection, None if journal is None else journal.waiting_numbers())
         self._window = Window(options.concurrency)
-        self._patience = EnginePatience()
+        self._patience = patience or EnginePatience()
         self._suspects = Suspects()
         self._retries = Retries(options.schema_retries)
         self._sharing = Sharing() if options.dedupe else None
