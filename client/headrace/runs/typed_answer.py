@@ -42,10 +42,12 @@ class TypedAnswer:
 
 
 def typed_answer_of(response_type: object) -> TypedAnswer:
-    """Return what reads the answer into ``response_type``: a type, or a JSON schema as a mapping.
+    """Return what reads the answer into ``response_type``: a type, a JSON schema as a mapping, or a ResponseType.
 
     Raises InvalidRequestError if it has no schema, or if the schema is wrong.
     """
+    if isinstance(response_type, ResponseType):
+        return TypedAnswer(response_type)
     if isinstance(response_type, Mapping):
         response_type = json_mapping("response_type", response_type)
     return TypedAnswer(response_type_of(response_type))

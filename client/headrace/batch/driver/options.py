@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headrace.schemas.response_type import ResponseType
+if TYPE_CHECKING:
+    from headrace.schemas.response_type import ResponseType
 
 DEFAULT_CONCURRENCY = 1024
 """Rows that a job has with the engine at most, where ``concurrency`` does not say otherwise."""
@@ -24,7 +26,7 @@ class BatchOptions(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str | None = None
     """The ``session_id`` of all spans, if the row does not say it, so that the spans of a job are found together."""
     response_type: ResponseType | None = None
-    """Reads each answer. The rows must have its ``response_format``."""
+    """Reads answers from the file ``cache`` and of equal rows. The rows must have it as their ``response_type`` too."""
     schema_retries: int = 2
     """How often a row is run again whose answer does not fit ``response_type``."""
     dedupe: bool = False
@@ -37,3 +39,13 @@ class BatchOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Only so many rows of the input, drawn at random: the same ones at each start. None: all."""
     max_cost: float | None = None
     """US dollars. The job starts no further rows if what was spent and what runs would cost more. None: no bound."""
+
+    def of_all_rows(self) -> dict[str, Any]:
+        """Return the run arguments of each row that does not name them, as EngineRows takes them."""
+        shared = {
+            "priority": "batch",
+            "max_retries": self.max_retries,
+            "timeout_ms": self.timeout_ms,
+            "session_id": self.session_id,
+        }
+        return {name: value for name, value in shared.items() if value is not None}

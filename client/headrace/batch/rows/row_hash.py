@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from headrace.errors import InvalidRequestError
+from headrace.runs.typed_answer import typed_answer_of
 
 HASH_BYTES = 16
 _NOT_ENCODED = (TypeError, ValueError, OverflowError, RecursionError)
@@ -39,6 +40,11 @@ def canonical(value: Any) -> msgspec.Raw:
         return msgspec.Raw(_encode(value))
     except _NOT_ENCODED as error:
         raise _refused(error) from None
+
+
+def canonical_type(response_type: object) -> msgspec.Raw:
+    """Return a ``response_type`` as it is hashed: its schema, whatever its name. Raises InvalidRequestError."""
+    return canonical(typed_answer_of(response_type).response_type.response_format["json_schema"]["schema"])
 
 
 def row_hash(start: bytes, arguments: Mapping[str, Any]) -> bytes:

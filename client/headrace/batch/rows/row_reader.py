@@ -11,7 +11,7 @@ from headrace.arguments.unknown_arguments import advice_on
 from headrace.batch.row import BadRow, Row, RowForm, RowKind
 from headrace.batch.rows.openai_line import is_openai_line, openai_arguments
 from headrace.batch.rows.prompt_template import PromptTemplate, columns_text, text_of
-from headrace.batch.rows.row_hash import NOT_SHAPING, canonical, row_hash
+from headrace.batch.rows.row_hash import NOT_SHAPING, canonical, canonical_type, row_hash
 from headrace.batch.rows.row_options import RowOptions
 from headrace.batch.rows.row_target import RowTarget, RowTargets
 from headrace.batch.rows.short_line import EMBEDDING_ARGUMENTS, RUN_ARGUMENTS, short_arguments
@@ -138,6 +138,8 @@ class RowReader:
             arguments["messages"] = _with_system(arguments["messages"], self._system)
         defaults = self._embedding_defaults if kind == "embeddings" else self._run_defaults
         hashed = defaults.complete(arguments) if defaults.are_any else arguments
+        if "response_type" in arguments:
+            hashed = hashed | {"response_type": canonical_type(arguments["response_type"])}
         return Row(number, name, kind, form, arguments, row_hash(target.hashed, hashed))
 
 
@@ -146,7 +148,11 @@ class _Defaults:
 
     def __init__(self, arguments: Mapping[str, Any], known: frozenset[str]) -> None:
         self._values = {name: value for name, value in arguments.items() if name in known and value is not None}
-        self._encoded = {name: canonical(value) for name, value in self._values.items() if name not in NOT_SHAPING}
+        self._encoded = {
+            name: canonical(value)
+            for name, value in self._values.items()
+            if name not in NOT_SHAPING and name != "response_type"
+        }
         self.are_any = bool(self._values)
 
     def complete(self, arguments: _Arguments) -> _Arguments:
