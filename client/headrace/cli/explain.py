@@ -24,9 +24,12 @@ from headrace.text.shown_address import without_password
 
 _OPTIONS = {
     "custom_options": "--option",
+    "embed": "--embed",
+    "input_format": "--input-format",
     "max_output_tokens": "--max-output-tokens",
     "messages": "prompt",
     "model": "--model",
+    "prompt": "--prompt",
     "provider": "--provider",
     "seed": "--seed",
     "service_tier": "--service-tier",
@@ -34,7 +37,7 @@ _OPTIONS = {
     "temperature": "--temperature",
     "timeout_ms": "--timeout",
 }
-"""Argument of ``run_local`` → its name on the command line."""
+"""Argument of ``run_local``, or of a batch job → its name on the command line."""
 _PATH = re.compile(r"(\w+)\.?(.*)", re.DOTALL)
 
 

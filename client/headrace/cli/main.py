@@ -20,6 +20,7 @@ from headrace.cli import (
     simulate_command,
     status_command,
 )
+from headrace.cli.batch import batch_command, batch_status_command
 from headrace.cli.explain import explanation
 from headrace.cli.interrupt import end_on_interrupt, on_interrupt, raise_interrupt
 from headrace.cli.shared.exit_codes import CommandError, ExitCode, exit_code
@@ -31,7 +32,7 @@ from headrace.process.standard_streams import OutputLostError, guarded
 from headrace.text.similar_names import meant
 
 _COMMANDS = (
-    run_command, spans_command, serve_command, restart_command, reload_command, status_command, logs_command, config_command,
+    run_command, batch_command, batch_status_command, spans_command, serve_command, restart_command, reload_command, status_command, logs_command, config_command,
     simulate_command, record_command,
 )  # fmt: skip
 
@@ -42,7 +43,8 @@ try it without a key:
   headrace spans list                          the spans of these runs
 
 exit codes: 0 done, 1 run failed, 2 wrong usage or request, 3 no engine, 4 no key or key refused,
-5 try later, 6 timed out, 130 interrupted, 141 output closed
+5 try later, 6 timed out, 7 some rows of a batch failed, 8 a batch stopped at --max-cost,
+130 interrupted, 141 output closed
 """
 
 
@@ -55,7 +57,7 @@ def _command(argv: Sequence[str] | None) -> int:
     try:
         log_in_program()
         parser = command_parser()
-        arguments = parser.parse_args(argv)
+        arguments = parser.parse_args(_with_joined_name(sys.argv[1:] if argv is None else argv))
         if "command" not in arguments:
             parser.print_help(sys.stderr)
             return ExitCode.USAGE
@@ -80,6 +82,15 @@ def _command(argv: Sequence[str] | None) -> int:
         return ExitCode.FAILED
     finally:
         end_on_interrupt()
+
+
+def _with_joined_name(argv: Sequence[str]) -> Sequence[str]:
+    """Join the words of a command whose name has two words, such as ``batch status``.
+
+    No subparsers can do this: ``batch`` alone takes a file.
+    """
+    name = " ".join(argv[:2])
+    return [name, *argv[2:]] if any(name == module.NAME and " " in name for module in _COMMANDS) else argv
 
 
 class _Parser(argparse.ArgumentParser):

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import sys
-from typing import Any
 
-from headrace.arguments.plain_values import path_to
 from headrace.arguments.run_arguments import RunArguments
 from headrace.cli.interrupt import on_interrupt
 from headrace.cli.run_output import JsonOutput, Output, TextOutput
 from headrace.cli.shared.exit_codes import ExitCode
-from headrace.cli.shared.option_types import timeout
+from headrace.cli.shared.option_types import custom_options, json_field, timeout
 from headrace.client import Client
 from headrace.errors import HeadraceError, InvalidRequestError
 from headrace.streams import LocalStream
@@ -45,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--option",
         "-o",
-        type=_option,
+        type=json_field,
         action="append",
         default=[],
         metavar="KEY=JSON",
@@ -113,7 +110,7 @@ def _run_arguments(arguments: argparse.Namespace) -> RunArguments:
         "seed": arguments.seed,
         "service_tier": arguments.service_tier,
         "timeout_ms": None if arguments.timeout is None else math.ceil(arguments.timeout * 1000),
-        "custom_options": _options(arguments.option),
+        "custom_options": custom_options(arguments.option),
     }
 
 
@@ -146,26 +143,3 @@ def _standard_input() -> str:
         raise InvalidRequestError(f"standard input cannot be read: {error.strerror}", "messages") from None
     except UnicodeDecodeError as error:
         raise InvalidRequestError(f"standard input is not UTF-8 text (byte {error.start})", "messages") from None
-
-
-def _options(given: list[tuple[str, Any]]) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for key, value in given:
-        if key in options:
-            raise InvalidRequestError("is given twice", path_to("custom_options", key))
-        options[key] = value
-    return options
-
-
-def _option(text: str) -> tuple[str, Any]:
-    key, separator, value = text.partition("=")
-    if not key or not separator:
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=JSON, such as store=true")
-    try:
-        return key, json.loads(value)
-    except RecursionError:
-        raise argparse.ArgumentTypeError(f"{key}: the value is nested too deeply") from None
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: the value is not JSON; put text into quotes, as in '{key}=\"{value}\"'"
-        ) from None

@@ -6,10 +6,15 @@ import enum
 
 from headrace.errors import (
     AuthenticationError,
+    BatchInputError,
+    ChangedInputError,
     ConfigurationError,
+    DuplicateRowsError,
     EngineUnavailableError,
     HeadraceError,
     InvalidRequestError,
+    JobLockedError,
+    OutputConflictError,
     QueueFullError,
     RateLimitError,
     RunTimeoutError,
@@ -24,8 +29,10 @@ class ExitCode(enum.IntEnum):
     USAGE = 2  # the command line, the settings or the request is wrong; correct it first
     UNAVAILABLE = 3  # no engine answered, or a server cannot start
     UNAUTHORIZED = 4  # there is no key, or the provider refuses it
-    TRY_LATER = 5  # too many requests: the provider's limit, or a full queue
+    TRY_LATER = 5  # the provider's limit, a full queue, or a batch job that another process runs
     TIMED_OUT = 6  # the run took longer than its timeout
+    ROWS_FAILED = 7  # a batch job came to its end, and some rows failed
+    UNFINISHED = 8  # a batch job stopped at --max-cost, and some rows are left
     INTERRUPTED = 130  # Ctrl-C; shells report SIGINT like this
     OUTPUT_CLOSED = 141  # nobody reads the output any more, as in `| head`; shells report SIGPIPE like this
 
@@ -44,11 +51,13 @@ def exit_code(error: HeadraceError) -> ExitCode:
     match error:
         case ConfigurationError() | InvalidRequestError():
             return ExitCode.USAGE
+        case BatchInputError() | DuplicateRowsError() | ChangedInputError() | OutputConflictError():
+            return ExitCode.USAGE
         case EngineUnavailableError():
             return ExitCode.UNAVAILABLE
         case AuthenticationError():
             return ExitCode.UNAUTHORIZED
-        case RateLimitError() | QueueFullError():
+        case RateLimitError() | QueueFullError() | JobLockedError():
             return ExitCode.TRY_LATER
         case RunTimeoutError():
             return ExitCode.TIMED_OUT

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Iterable
+from typing import Any
 
-from headrace.arguments.plain_values import is_utf8
+from headrace.arguments.plain_values import is_utf8, path_to
 from headrace.cli.shared.exit_codes import CommandError, ExitCode
-from headrace.errors import ConfigurationError
+from headrace.errors import ConfigurationError, InvalidRequestError
 from headrace.settings.settings import checked_figure
 
 _HIGHEST_COUNT = 2**53
@@ -60,6 +63,31 @@ def figure(value: float, setting: str) -> float:
         return checked_figure("it", value, setting)
     except ConfigurationError as error:
         raise argparse.ArgumentTypeError(f"{error}") from None
+
+
+def json_field(text: str) -> tuple[str, Any]:
+    """Return the name and the value of ``KEY=JSON``: a field to add to the provider's request."""
+    key, separator, value = text.partition("=")
+    if not key or not separator:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=JSON, such as store=true")
+    try:
+        return key, json.loads(value)
+    except RecursionError:
+        raise argparse.ArgumentTypeError(f"{key}: the value is nested too deeply") from None
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: the value is not JSON; put text into quotes, as in '{key}=\"{value}\"'"
+        ) from None
+
+
+def custom_options(fields: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the fields as one dict. Raises InvalidRequestError if one is given twice."""
+    options: dict[str, Any] = {}
+    for key, value in fields:
+        if key in options:
+            raise InvalidRequestError("is given twice", path_to("custom_options", key))
+        options[key] = value
+    return options
 
 
 def check_texts(arguments: argparse.Namespace) -> None:

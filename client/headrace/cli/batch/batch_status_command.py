@@ -1,0 +1,78 @@
+"""``headrace batch status``: shows how far a batch job is, whether it runs or not."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from headrace.cli.batch.figures import counted, duration, money, rate, share
+from headrace.cli.shared.exit_codes import ExitCode
+from headrace.cli.shared.option_types import check_texts
+from headrace.cli.shared.terminal import as_json, bold, one_line, red
+from headrace.process.standard_streams import print_json
+
+if TYPE_CHECKING:
+    from headrace.batch.journal.job_records import JobStatus
+
+NAME = "batch status"
+HELP = "Show how far a batch job is, whether it runs or not"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("job", metavar="OUT", help="the job's output file, or its directory OUT.job")
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def main(arguments: argparse.Namespace) -> ExitCode:
+    """Show the job's state. Raises JournalError if there is no job."""
+    check_texts(arguments)
+    from headrace.batch.journal.job_files import job_directory
+    from headrace.batch.journal.status import read_status
+
+    status = read_status(job_directory(arguments.job))
+    if arguments.json:
+        print_json(as_json(status_object(status), indent=2), sys.stdout)
+        return ExitCode.OK
+    lines = status_lines(status, time.time())
+    print(bold(next(lines), sys.stdout))
+    for line in lines:
+        print(red(line, sys.stdout) if "failed" in line else line)
+    return ExitCode.OK
+
+
+def status_lines(status: JobStatus, now: float) -> Iterator[str]:
+    """Yield the lines for people. ``now``: seconds since 1970. Pure."""
+    totals = status.totals
+    yield one_line(f"{status.output or status.results}: {_state(status, now)}")
+    ended = totals.done + totals.failed
+    words = f"  {ended:,} of {counted(totals.rows, 'row')} ended, {share(ended, totals.rows)}"
+    if totals.waiting:
+        words += f"; {totals.waiting:,} left"
+        words += f", about {duration(totals.waiting / status.rate)}" if status.is_running and status.rate > 0 else ""
+    yield words
+    yield f"  {totals.done:,} done, at {rate(status.rate)} rows/s in the last minute of work"
+    yield f"  {totals.input_tokens:,} prompt tokens and {totals.output_tokens:,} answer tokens; cost {money(totals.cost)}"
+    for kind, count in sorted(status.errors.items(), key=lambda item: (-item[1], item[0])):
+        yield f"  {counted(count, 'row')} failed: {one_line(kind)}"
+    if status.errors:
+        yield f"  errors: {one_line(status.errors_file)}"
+
+
+def _state(status: JobStatus, now: float) -> str:
+    if status.is_running:
+        return f"runs ({status.holder})" if status.holder else "runs"
+    last = f", last change {duration(now - status.changed_at)} ago" if status.changed_at else ""
+    return f"{'not running, rows are left' if status.totals.waiting else 'complete'}{last}"
+
+
+def status_object(status: JobStatus) -> dict[str, Any]:
+    """Return the state for programs. Costs are in US dollars, times in seconds since 1970."""
+    found: dict[str, Any] = msgspec.to_builtins(status)
+    totals: dict[str, Any] = found.pop("totals")
+    return found | totals | {"waiting": status.totals.waiting}

@@ -1,0 +1,201 @@
+"""Runs the job of a command line: journal, input, engine, display, output, summary."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from headrace.batch.driver.job import BatchJob
+from headrace.batch.driver.options import BatchOptions
+from headrace.batch.driver.progress import BatchProgress
+from headrace.batch.journal.job_files import INPUT, JobFiles
+from headrace.batch.journal.journal import Journal
+from headrace.batch.journal.stream_output import StreamOutput
+from headrace.batch.records.record_lines import failure_line
+from headrace.batch.row import BadRow, Row
+from headrace.batch.row_runs import RowRuns
+from headrace.batch.rows.row_source import RowSource
+from headrace.cli.batch.displays import Display, display_for
+from headrace.cli.batch.input_copy import copied_input
+from headrace.cli.batch.job_notes import FailureNotes
+from headrace.cli.batch.job_plan import STREAM, JobPlan
+from headrace.cli.batch.stop_signals import stop_signals
+from headrace.cli.batch.summary import JobSummary, summary_lines, summary_object
+from headrace.cli.shared.exit_codes import ExitCode
+from headrace.cli.shared.terminal import as_json, red
+from headrace.client import Client
+from headrace.errors import HeadraceError
+from headrace.process.standard_streams import print_json
+
+
+class JobSwitches(msgspec.Struct, frozen=True, kw_only=True):
+    """What a command line asks for besides the rows and the way they run."""
+
+    changed: bool = False
+    force: bool = False
+    retry_failed: bool = False
+    is_quiet: bool = False
+    as_json: bool = False
+
+
+def run_job(plan: JobPlan, files: JobFiles, switches: JobSwitches) -> ExitCode:
+    """Run all rows without a record. Raises HeadraceError if the job cannot start, or cannot go on."""
+    with Journal.open(
+        files,
+        settings=plan.shape,
+        changed=switches.changed,
+        force=switches.force,
+        retry_failed=switches.retry_failed,
+    ) as journal:
+        run = _JobRun(plan, files, switches, journal)
+        try:
+            run.run()
+        except HeadraceError:
+            run.print_summary()
+            raise
+        run.print_summary()
+        return run.exit_code
+
+
+class _JobRun:
+    """One start of a job."""
+
+    def __init__(self, plan: JobPlan, files: JobFiles, switches: JobSwitches, journal: Journal) -> None:
+        self._plan = plan
+        self._files = files
+        self._switches = switches
+        self._journal = journal
+        self._notes = FailureNotes()
+        self._rows_read = 0
+        self._progress: BatchProgress | None = None
+
+    def run(self) -> None:
+        """Read the input, and run the rows that have no record."""
+        with self._display() as display:
+            display.watch(lambda: self._rows_read)
+            rows = self._scanned()
+            with Client(self._plan.engine) as client:
+                self._run_rows(client, rows, display)
+        self._journal.finish()
+
+    def _display(self) -> Display:
+        has_terminal_to_itself = self._plan.output != STREAM or not sys.stdout.isatty()
+        return display_for(
+            sys.stderr, self._plan.title, is_quiet=self._switches.is_quiet, may_be_live=has_terminal_to_itself
+        )
+
+    def _scanned(self) -> RowSource:
+        """Return the input, as the journal knows it."""
+        with contextlib.ExitStack() as stack:
+            source = self._plan.input
+            if source == STREAM:
+                source = str(stack.enter_context(copied_input(sys.stdin.buffer, self._files.directory / INPUT)))
+            self._journal.scan(self._counted(RowSource(source, self._plan.rows)), self._bad_row_line)
+        kept = self._files.directory / INPUT if self._plan.input == STREAM else self._plan.input
+        return RowSource(kept, self._plan.rows)
+
+    def _counted(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
+        for row in rows:
+            self._rows_read += 1
+            yield row
+
+    def _bad_row_line(self, row: BadRow) -> bytes:
+        self._notes.note(row)
+        return failure_line(row)
+
+    def _run_rows(self, client: Client, rows: RowSource, display: Display) -> None:
+        job = BatchJob(_row_runs(client, self._plan.run), rows, self._journal, self._plan.run)
+        display.watch(job.progress)
+        output = StreamOutput(self._journal, _Stdout()) if self._plan.output == STREAM else None
+        try:
+            with stop_signals(job.interrupt):
+                for ended in job.run():
+                    self._notes.note(ended.finished)
+                    if output is not None:
+                        output.advance()
+                if output is not None:
+                    output.finish()
+        finally:
+            self._progress = job.progress()
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The exit code of the command."""
+        summary = self._summary()
+        if summary is None:
+            return ExitCode.FAILED
+        if not summary.is_complete:
+            return _STOP_CODES.get(summary.progress.stop_reason, ExitCode.INTERRUPTED)
+        return ExitCode.ROWS_FAILED if summary.errors else ExitCode.OK
+
+    def _summary(self) -> JobSummary | None:
+        if self._progress is None:
+            return None
+        results = self._files.output or self._files.results
+        return JobSummary(
+            progress=self._progress,
+            errors=self._journal.errors_by_kind(),
+            examples=self._notes.examples,
+            results="standard output" if self._plan.output == STREAM else _shown(results),
+            errors_file=_shown(self._files.errors),
+            directory=_shown(self._files.directory),
+        )
+
+    def print_summary(self) -> None:
+        """Print what the job has done, if it has begun."""
+        if (summary := self._summary()) is None:
+            return
+        if self._switches.as_json:
+            print_json(as_json(summary_object(summary), indent=2), sys.stdout)
+        if self._switches.is_quiet:
+            return
+        for line in summary_lines(summary):
+            print(red(line.text, sys.stderr) if line.is_problem else line.text, file=sys.stderr)
+
+
+def _row_runs(client: Client, options: BatchOptions) -> RowRuns:
+    """Return what runs the rows on the client's engine, behind all interactive runs."""
+    shared = {
+        "priority": "batch",
+        "max_retries": options.max_retries,
+        "timeout_ms": options.timeout_ms,
+        "session_id": options.session_id,
+        "response_type": options.response_type,
+    }
+    return client._row_runs({name: value for name, value in shared.items() if value is not None})  # noqa: SLF001
+
+
+_STOP_CODES = {
+    "interrupted": ExitCode.INTERRUPTED,
+    "max_cost": ExitCode.UNFINISHED,
+    "no_price": ExitCode.USAGE,
+}
+"""StopReason → exit code, for a job that has rows left."""
+
+
+def _shown(path: Path) -> str:
+    """Return a path for people: relative to the current directory if it is below it."""
+    with contextlib.suppress(ValueError, OSError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
+
+
+class _Stdout:
+    """Standard output as bytes. On a terminal, characters that control it are escaped."""
+
+    def write(self, data: bytes, /) -> object:
+        """Write lines of JSON."""
+        if sys.stdout.isatty():
+            for line in data.decode().splitlines():
+                print_json(line, sys.stdout)
+            return None
+        return sys.stdout.buffer.write(data)
+
+    def flush(self) -> None:
+        """Pass on what was written."""
+        sys.stdout.flush()
+        sys.stdout.buffer.flush()
