@@ -116,7 +116,7 @@ def _row_options(arguments: argparse.Namespace, settings: Settings, schema: Resp
     given = {
         "temperature": arguments.temperature,
         "max_output_tokens": arguments.max_output_tokens,
-        "response_format": None if schema is None else schema.response_format,
+        "response_type": schema,
         "custom_options": custom_options(arguments.option) or None,
     }
     return RowOptions(

@@ -10,14 +10,12 @@ from pathlib import Path
 import msgspec
 
 from headrace.batch.driver.job import BatchJob
-from headrace.batch.driver.options import BatchOptions
 from headrace.batch.driver.progress import BatchProgress
 from headrace.batch.journal.job_files import INPUT, JobFiles
 from headrace.batch.journal.journal import Journal
 from headrace.batch.journal.stream_output import StreamOutput
 from headrace.batch.records.record_lines import failure_line
 from headrace.batch.row import BadRow, Row
-from headrace.batch.row_runs import RowRuns
 from headrace.batch.rows.row_source import RowSource
 from headrace.cli.batch.displays import Display, display_for
 from headrace.cli.batch.input_copy import copied_input
@@ -108,7 +106,8 @@ class _JobRun:
         return failure_line(row)
 
     def _run_rows(self, client: Client, rows: RowSource, display: Display) -> None:
-        job = BatchJob(_row_runs(client, self._plan.run), rows, self._journal, self._plan.run)
+        options = self._plan.run
+        job = BatchJob(client._row_runs(options.of_all_rows()), rows, self._journal, options)  # noqa: SLF001
         display.watch(job.progress)
         output = StreamOutput(self._journal, _Stdout()) if self._plan.output == STREAM else None
         try:
@@ -155,18 +154,6 @@ class _JobRun:
             return
         for line in summary_lines(summary):
             print(red(line.text, sys.stderr) if line.is_problem else line.text, file=sys.stderr)
-
-
-def _row_runs(client: Client, options: BatchOptions) -> RowRuns:
-    """Return what runs the rows on the client's engine, behind all interactive runs."""
-    shared = {
-        "priority": "batch",
-        "max_retries": options.max_retries,
-        "timeout_ms": options.timeout_ms,
-        "session_id": options.session_id,
-        "response_type": options.response_type,
-    }
-    return client._row_runs({name: value for name, value in shared.items() if value is not None})  # noqa: SLF001
 
 
 _STOP_CODES = {

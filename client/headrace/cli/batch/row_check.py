@@ -15,6 +15,7 @@ from headrace.arguments.checked_request import (
 from headrace.arguments.run_arguments import EmbeddingArguments, RunArguments
 from headrace.batch.row import BadRow, Row
 from headrace.errors import InvalidRequestError
+from headrace.runs.typed_answer import typed_answer_of
 
 
 class RowCheck:
@@ -30,7 +31,8 @@ class RowCheck:
 
     def checked(self, row: Row) -> tuple[str, str] | BadRow:
         """Return the row's provider and model, or what is wrong with its arguments."""
-        arguments: Any = row.arguments
+        arguments: Any = {**row.arguments}
+        response_type = arguments.pop("response_type", None)
         try:
             if row.kind == "embeddings":
                 check_names(arguments, EmbeddingArguments)
@@ -39,7 +41,12 @@ class RowCheck:
             else:
                 check_names(arguments, RunArguments)
                 build_options(arguments)
-                request = build_request(arguments, stream=False, original_paths={}, **self._context)
+                answer_format = (
+                    None if response_type is None else typed_answer_of(response_type).response_type.response_format
+                )
+                request = build_request(
+                    arguments, stream=False, original_paths={}, answer_format=answer_format, **self._context
+                )
         except InvalidRequestError as error:
             return BadRow(row.number, row.id, error.reason, error.argument)
         return request.provider, request.model
