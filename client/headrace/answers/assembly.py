@@ -101,36 +101,60 @@ def assemble(events: Sequence[RunEvent]) -> Assembled:
 
 
 def finished_result(
-    facts: ResultFacts, events: Sequence[RunEvent], finished: Finished, *, aborted: bool | None
+    facts: ResultFacts,
+    events: Sequence[RunEvent],
+    finished: Finished,
+    *,
+    aborted: bool | None,
+    cost: float | None = None,
 ) -> RunLocalResult:
     """Return the result of a run that the provider finished. Returns a StreamResult unless ``aborted`` is None.
 
-    Raises InvalidArgumentsError where the arguments of a complete tool call are not a JSON object.
+    ``cost``: in US dollars, None if it is not known. Raises InvalidArgumentsError where the arguments of a complete tool
+    call are not a JSON object.
     """
-    assembled = assemble(events)
-    cut = finished.finish_reason in _CUT
-    calls, incomplete = parse_tool_calls(finished.tool_calls, may_be_cut=cut or bool(aborted))
-    text = assembled.text if finished.message is None or events else finished.message.text
-    reasoning = assembled.reasoning or _message_reasoning(finished.message)
-    return _result(
-        facts,
-        aborted,
+    calls: list[ToolCall] = []
+    incomplete: list[IncompleteToolCall] = []
+    if finished.tool_calls:
+        cut = finished.finish_reason in _CUT
+        calls, incomplete = parse_tool_calls(finished.tool_calls, may_be_cut=cut or bool(aborted))
+    message = finished.message
+    if not events and message is not None:
+        text, reasoning, refusal = message.text, _message_reasoning(message), finished.refusal or None
+    else:
+        assembled = assemble(events)
+        text = assembled.text if message is None or events else message.text
+        reasoning = assembled.reasoning or _message_reasoning(message)
+        refusal = finished.refusal or assembled.refusal or None
+        message = message or assembled_message(text, reasoning, calls)
+    shared: dict[str, Any] = {} if aborted is None else {"aborted": aborted}
+    kind: type[RunLocalResult] = RunLocalResult if aborted is None else StreamResult
+    return kind(
         text=text,
-        reasoning=reasoning,
-        refusal=finished.refusal or assembled.refusal or None,
+        span_id=facts.span_id,
+        trace_id=facts.trace_id,
+        latency_ms=facts.latency_ms,
         usage=finished.usage,
+        cost=cost,
+        provider=facts.provider,
         model=finished.model or facts.model,
         tool_calls=calls,
         incomplete_tool_calls=incomplete,
         finish_reason=finished.finish_reason,
         provider_finish_reason=finished.provider_finish_reason,
-        message=finished.message or assembled_message(text, reasoning, calls),
+        message=message,
+        reasoning=reasoning,
+        refusal=refusal,
+        attempts=facts.attempts,
         wire_format=finished.wire_format,
         logprobs=finished.logprobs,
+        queue_ms=facts.queue_ms,
+        queue_reason=facts.queue_reason,
+        **shared,
     )
 
 
-def embedding_result(facts: ResultFacts, finished: Finished) -> RunEmbeddingResult:
+def embedding_result(facts: ResultFacts, finished: Finished, cost: float | None = None) -> RunEmbeddingResult:
     """Return the result of an embedding run."""
     return RunEmbeddingResult(
         embeddings=finished.vectors or [],
@@ -138,7 +162,7 @@ def embedding_result(facts: ResultFacts, finished: Finished) -> RunEmbeddingResu
         trace_id=facts.trace_id,
         latency_ms=facts.latency_ms,
         usage=finished.usage,
-        cost=None,
+        cost=cost,
         provider=facts.provider,
         model=finished.model or facts.model,
         attempts=facts.attempts,
@@ -157,20 +181,27 @@ def aborted_result(facts: ResultFacts, events: Sequence[RunEvent], ended: Aborte
     usage = ended.usage if ended is not None and ended.usage.source != "none" else assembled.usage
     if usage.source == "provider" and ended is None:
         usage = msgspec.structs.replace(usage, source="partial")
-    return _result(
-        facts,
-        True,
+    return StreamResult(
         text=assembled.text,
-        reasoning=assembled.reasoning,
-        refusal=assembled.refusal or None,
+        span_id=facts.span_id,
+        trace_id=facts.trace_id,
+        latency_ms=facts.latency_ms,
         usage=usage,
+        cost=None,
+        provider=facts.provider,
         model=facts.model,
         tool_calls=calls,
         incomplete_tool_calls=incomplete,
         finish_reason=None,
         provider_finish_reason=None,
         message=assembled_message(assembled.text, assembled.reasoning, calls),
+        reasoning=assembled.reasoning,
+        refusal=assembled.refusal or None,
+        attempts=facts.attempts,
         wire_format=None if ended is None else ended.wire_format,
+        queue_ms=facts.queue_ms,
+        queue_reason=facts.queue_reason,
+        aborted=True,
     )
 
 
@@ -206,21 +237,6 @@ def assembled_message(text: str, reasoning: str, calls: Sequence[ToolCall]) -> M
         parts.append(TextPart(text))
     parts.extend(ToolCallPart(call.id, call.name, sendable(call.arguments)) for call in calls)
     return Message(role="assistant", content=parts)
-
-
-def _result(facts: ResultFacts, aborted: bool | None, **values: Any) -> RunLocalResult:
-    shared: dict[str, Any] = {
-        "span_id": facts.span_id,
-        "trace_id": facts.trace_id,
-        "provider": facts.provider,
-        "latency_ms": facts.latency_ms,
-        "attempts": facts.attempts,
-        "queue_ms": facts.queue_ms,
-        "queue_reason": facts.queue_reason,
-        "cost": None,
-        **values,
-    }
-    return RunLocalResult(**shared) if aborted is None else StreamResult(**shared, aborted=aborted)
 
 
 def _message_reasoning(message: Message | None) -> str:

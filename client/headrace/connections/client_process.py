@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from headrace.connections.connection import Connection
@@ -23,7 +23,7 @@ from headrace.process.callbacks import drain, forget_threads, is_io_thread, log
 from headrace.process.clock import monotonic
 from headrace.process.epoch import new_epoch
 from headrace.process.watchdog import Watchdog
-from headrace.runs.delivery import Delivery
+from headrace.runs.open_runs import OpenRun
 from headrace.settings.settings import EMBEDDED, EngineConfig
 from headrace.transport.reactor import Reactor
 
@@ -72,9 +72,13 @@ class ClientProcess:
             connection.owners.add(owner)
             return connection
 
-    def submit(self, connection: Connection, delivery: Delivery) -> None:
+    def submit(self, connection: Connection, run: OpenRun) -> None:
         """Start a run. The watchdog ends it if it does not end in time."""
-        connection.submit(delivery)
+        self.submit_all(connection, (run,))
+
+    def submit_all(self, connection: Connection, runs: Sequence[OpenRun]) -> None:
+        """Start runs together. See :meth:`submit`."""
+        connection.submit_all(runs)
         self._watchdog.run_added()
 
     def is_connected(self, address: str | None) -> bool:
@@ -181,7 +185,7 @@ class ClientProcess:
                     with contextlib.suppress(BaseException):
                         connection.thread_ended()
 
-    def _runs(self) -> list[Delivery]:
+    def _runs(self) -> list[OpenRun]:
         return [run for connection in list(self._connections.values()) for run in list(connection.runs)]
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from headrace.errors import EngineUnavailableError, HeadraceError
 from headrace.files.engine_directory import collector_endpoint
 from headrace.process.event_loop import CallingLoop
-from headrace.runs.delivery import Delivery
 from headrace.runs.fallback_span import fallback_span
+from headrace.runs.open_runs import OpenRun
 from headrace.spans.collector_link import CollectorLink
 from headrace.spans.outbox import SpanOutbox
 from headrace.transport.sockets import Dealer
@@ -50,7 +50,7 @@ class RunSpans:
         """Learn the endpoint of the broker: the collector is in the same directory."""
         self._endpoint = collector_endpoint(Path(broker_endpoint.removeprefix("ipc://")).parent)
 
-    def ended(self, delivery: Delivery, now: float) -> None:
+    def ended(self, delivery: OpenRun, now: float) -> None:
         """A run has ended. Send its span, if its worker did not say how it ended."""
         if delivery.session.wants_span:
             duration = now - delivery.started_at

@@ -6,14 +6,13 @@ the runs are ended here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from headrace.connections.engine_runs import EngineRuns
 from headrace.connections.engine_source import EngineSource
 from headrace.errors import EngineUnavailableError, HeadraceError
-from headrace.runs.delivery import Delivery
-from headrace.runs.open_runs import OpenRuns
+from headrace.runs.open_runs import OpenRun, OpenRuns
 from headrace.transport.reactor import Reactor
 from headrace.wire.messages import FlushResult, RestartAnswer, Status
 
@@ -27,7 +26,7 @@ class Connection:
         self.owners: set[int] = set()
         self._source = source
         self._open_runs = OpenRuns(total_timeout)
-        self.runs = self._open_runs.deliveries
+        self.runs = self._open_runs.runs
         """Runs that were asked for and have not ended. Any thread changes this set, in one step each time."""
         self._engine_runs = EngineRuns(reactor, source, epoch, connect_timeout, self._open_runs)
         self._reactor = self._engine_runs.reactor
@@ -37,18 +36,27 @@ class Connection:
         """Whether the I/O thread has ended. The connection serves no run any more."""
         return self._reactor.has_ended
 
-    def submit(self, delivery: Delivery) -> None:
+    def submit(self, run: OpenRun) -> None:
         """Start a run."""
-        self._open_runs.add(delivery)
-        self._post(self._engine_runs.submit, delivery)
-        if self.is_lost:
-            self._open_runs.give_up(delivery, self._lost())  # the thread may have ended before it began this run
+        self.submit_all((run,))
 
-    def post_abort(self, delivery: Delivery) -> None:
+    def submit_all(self, runs: Sequence[OpenRun]) -> None:
+        """Start runs, together."""
+        self._open_runs.add(runs)
+        self._reactor.call(partial(self._engine_runs.submit_all, runs))
+        if self.is_lost:
+            for run in runs:
+                self._open_runs.give_up(run, self._lost())  # the thread may have ended before it began this run
+
+    def post_later(self, delay: float, action: Callable[[], None]) -> None:
+        """Call ``action`` on the I/O thread, in ``delay`` seconds."""
+        self._reactor.call(partial(self._reactor.call_later, delay, action))
+
+    def post_abort(self, delivery: OpenRun) -> None:
         """Abort a run."""
         self._post(self._engine_runs.abort, delivery)
 
-    def post_credit(self, delivery: Delivery) -> None:
+    def post_credit(self, delivery: OpenRun) -> None:
         """Give credit for what the reader of a run has taken."""
         self._post(self._engine_runs.credit, delivery)
 
@@ -94,7 +102,7 @@ class Connection:
         """End an embedded engine, where the I/O thread cannot do it."""
         self._source.close()
 
-    def _post(self, action: Callable[[Delivery], None], delivery: Delivery) -> None:
+    def _post(self, action: Callable[[OpenRun], None], delivery: OpenRun) -> None:
         self._reactor.call(partial(self._engine_runs.guard, action, delivery))
 
     def _lost(self) -> EngineUnavailableError:

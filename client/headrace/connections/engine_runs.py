@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import msgspec
@@ -29,8 +29,7 @@ from headrace.files.engine_directory import is_workers_endpoint
 from headrace.process.callbacks import log
 from headrace.process.clock import monotonic
 from headrace.process.history import open_history
-from headrace.runs.delivery import Delivery
-from headrace.runs.open_runs import OpenRuns
+from headrace.runs.open_runs import OpenRun, OpenRuns
 from headrace.runs.session import Phase
 from headrace.runs.session_commands import AskBroker, Command, HedgeBegan, HedgeEnded, RunEnded, TellWorker, WakeAt
 from headrace.runs.task_alarm import TasksToWake, wake_tasks
@@ -75,8 +74,8 @@ class EngineRuns:
         self._workers = WorkerLinks(
             self.reactor, self._links, source, self._carry_out, self._chunk, self._fail_unexpectedly
         )
-        self._deliveries: dict[str, Delivery] = {}
-        self._hedges: dict[str, Delivery] = {}
+        self._deliveries: dict[str, OpenRun] = {}
+        self._hedges: dict[str, OpenRun] = {}
         """The id of a hedge → the run."""
         self._to_wake: TasksToWake = {}
         self._is_checking = False
@@ -91,7 +90,7 @@ class EngineRuns:
 
     # Exceptions that nobody expects.
 
-    def guard(self, action: Callable[[Delivery], None], delivery: Delivery) -> None:
+    def guard(self, action: Callable[[OpenRun], None], delivery: OpenRun) -> None:
         """Do something for one run. An exception ends that run."""
         try:
             action(delivery)
@@ -104,12 +103,12 @@ class EngineRuns:
         self._workers.drop()
         with contextlib.suppress(Exception):
             self._engine.drop()
-        for delivery in [*self._deliveries.values(), *self._open_runs.deliveries]:
+        for delivery in [*self._deliveries.values(), *self._open_runs.runs]:
             self._fail_unexpectedly(delivery, error, is_logged=True)
         with contextlib.suppress(Exception):
             self._engine.fail_waiting(EngineUnavailableError(self._source.address, _fault(error)))
 
-    def _fail_unexpectedly(self, delivery: Delivery, error: BaseException, *, is_logged: bool = False) -> None:
+    def _fail_unexpectedly(self, delivery: OpenRun, error: BaseException, *, is_logged: bool = False) -> None:
         if not is_logged:
             log(
                 logger,
@@ -140,8 +139,12 @@ class EngineRuns:
 
     # Runs.
 
-    def submit(self, delivery: Delivery) -> None:
-        """Start a run."""
+    def submit_all(self, runs: Sequence[OpenRun]) -> None:
+        """Start runs. An exception ends its run only."""
+        for run in runs:
+            self.guard(self._submit, run)
+
+    def _submit(self, delivery: OpenRun) -> None:
         if delivery.outcome.has_ended:
             return  # it was given up before this thread began it
         span_id = delivery.span_id
@@ -158,10 +161,10 @@ class EngineRuns:
             self._carry_out(delivery, delivery.session.start(monotonic()))
             self._start_checking()
 
-    def abort(self, delivery: Delivery) -> None:
+    def abort(self, delivery: OpenRun) -> None:
         """Have the worker of a run stop: the caller aborted, or the run was given up."""
         if delivery.session.phase is Phase.NEW:
-            return  # :meth:`submit` comes later, and sees the abort
+            return  # :meth:`submit_all` comes later, and sees the abort
         mode: AbortMode | None = (
             "close" if delivery.outcome.is_given_up else None
         )  # None: as the caller's on_abort says
@@ -177,19 +180,19 @@ class EngineRuns:
                 self.abort(delivery)
         done()
 
-    def credit(self, delivery: Delivery) -> None:
+    def credit(self, delivery: OpenRun) -> None:
         """Give the worker credit, if it is due."""
         session = delivery.session
         if session.credit.is_due(session.events):
             self._carry_out(delivery, session.give_credit())
 
-    def _fail(self, delivery: Delivery, error: HeadraceError) -> None:
+    def _fail(self, delivery: OpenRun, error: HeadraceError) -> None:
         self._carry_out(delivery, delivery.session.failed(error, monotonic()))
 
-    def _check(self, delivery: Delivery) -> None:
+    def _check(self, delivery: OpenRun) -> None:
         self._carry_out(delivery, delivery.session.due(monotonic()))
 
-    def _carry_out(self, delivery: Delivery, commands: list[Command]) -> None:
+    def _carry_out(self, delivery: OpenRun, commands: list[Command]) -> None:
         for command in commands:
             match command:
                 case TellWorker():
@@ -205,13 +208,13 @@ class EngineRuns:
                 case HedgeEnded():
                     self._hedges.pop(command.span_id, None)
 
-    def _tell_worker(self, delivery: Delivery, command: TellWorker) -> None:
+    def _tell_worker(self, delivery: OpenRun, command: TellWorker) -> None:
         try:
             self._workers.tell(delivery, command, knows_pids=self._engine.knows_pids)
         except HeadraceError as error:
             self.reactor.call(partial(self._fail, delivery, error))
 
-    def _finish(self, delivery: Delivery) -> None:
+    def _finish(self, delivery: OpenRun) -> None:
         if self._deliveries.get(delivery.span_id) is delivery:
             del self._deliveries[delivery.span_id]
         self._workers.release(delivery)
@@ -220,7 +223,7 @@ class EngineRuns:
         except BaseException as error:  # noqa: BLE001 - the caller must be told of the end
             self._fail_unexpectedly(delivery, error)
 
-    def _tell_end(self, delivery: Delivery) -> None:
+    def _tell_end(self, delivery: OpenRun) -> None:
         if self._history is not None:
             self._history.note("end", **delivery.session.end_facts())
         if logger.isEnabledFor(logging.DEBUG):
@@ -236,7 +239,7 @@ class EngineRuns:
             plan.first_chunks.add(delivery.session.times.since_first_lease(now))
         self._spans.ended(delivery, now)
         delivery.ended(now, self._to_wake)
-        self._open_runs.deliveries.discard(delivery)
+        self._open_runs.runs.discard(delivery)
 
     def _start_flushing(self) -> None:
         self._stop_flushing = self.reactor.each_turn(self._flush)
@@ -251,7 +254,7 @@ class EngineRuns:
             to_wake, self._to_wake = self._to_wake, {}
             wake_tasks(to_wake)
 
-    def _run_of(self, span_id: str) -> Delivery | None:
+    def _run_of(self, span_id: str) -> OpenRun | None:
         """Return the run with this id, or with this hedge."""
         return self._deliveries.get(span_id) or self._hedges.get(span_id)
 
@@ -322,7 +325,7 @@ class EngineRuns:
 
     # The workers' messages.
 
-    def _chunk(self, delivery: Delivery, epoch: int, chunk: Chunk) -> None:
+    def _chunk(self, delivery: OpenRun, epoch: int, chunk: Chunk) -> None:
         """Events of a run arrived."""
         session = delivery.session
         learns = session.plan.first_chunks if not session.events else None
@@ -365,7 +368,7 @@ class EngineRuns:
             self._close_links(done, ())
             raise
 
-    def _end_now(self, delivery: Delivery) -> None:
+    def _end_now(self, delivery: OpenRun) -> None:
         self._carry_out(delivery, delivery.session.stop(monotonic(), "close"))
         self._fail(delivery, EngineUnavailableError(self._source.address, "the client was closed"))
 

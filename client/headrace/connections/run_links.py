@@ -17,7 +17,7 @@ from headrace.files.trusted_directory import UntrustedDirectoryError
 from headrace.process.clock import monotonic
 from headrace.process.event_loop import CallingLoop
 from headrace.process.history import History
-from headrace.runs.delivery import Delivery
+from headrace.runs.open_runs import OpenRun
 from headrace.transport.link import Link, hello_of
 from headrace.transport.sockets import Dealer, new_context
 from headrace.wire.codec import from_broker, from_worker
@@ -77,7 +77,7 @@ class WorkerLink(TurnLink):
         self.name = grant.worker
         self.endpoint = grant.endpoint
         self.epoch = grant.epoch
-        self.deliveries: dict[str, Delivery] = {}
+        self.deliveries: dict[str, OpenRun] = {}
 
 
 def watch_start(

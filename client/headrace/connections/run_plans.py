@@ -93,7 +93,7 @@ class RunPlans:
         fallback: RunPlan | None,
     ) -> RunPlan:
         """Return the plan of a run with one model."""
-        access = self._access(request.provider, api_key, environ)
+        access = self.access(request.provider, api_key, environ)
         encoded = _encoded(request)
         max_retries, hedge_after, first_chunks = options.max_retries, options.hedge_after, None
         if self._defaults.are_any:
@@ -145,7 +145,7 @@ class RunPlans:
 
         return self._first_chunks.setdefault((request.provider, request.model), SlowFirstChunks())
 
-    def _access(self, provider: str, api_key: str | None, environ: Mapping[str, str]) -> ProviderAccess:
+    def access(self, provider: str, api_key: str | None, environ: Mapping[str, str]) -> ProviderAccess:
         """Return the key and the address for the run.
 
         The program's own engine uses the program's environment, as it is now.

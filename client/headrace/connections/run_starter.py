@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headrace.arguments.checked_request import (
     RequestContext,
@@ -18,15 +18,27 @@ from headrace.arguments.checked_request import (
     check_names,
 )
 from headrace.arguments.original_paths import OriginalPaths
+from headrace.arguments.provider_access import ProviderAccess
 from headrace.arguments.run_arguments import EmbeddingArguments, RunArguments
 from headrace.arguments.trace_context import current_traceparent
 from headrace.connections.run_plans import RunPlans
 from headrace.pricing.prices import PriceTable
 from headrace.runs.delivery import Delivery
+from headrace.runs.open_runs import OpenRun
 from headrace.runs.run_plan import RunPlan
 from headrace.runs.session import Session
 from headrace.settings.settings import ProviderConfig, Settings
 from headrace.wire.run_request import RunRequest
+
+if TYPE_CHECKING:
+    from headrace.connections.connection import Connection
+
+
+class PlannedRun(NamedTuple):
+    """A run that can be started, and its request."""
+
+    plan: RunPlan
+    request: RunRequest
 
 
 class RunStarter:
@@ -47,7 +59,7 @@ class RunStarter:
         self._connect_timeout = connect_timeout
         self._providers = tuple(settings.providers)
         self._total_timeout = settings.engine.total_timeout
-        self._prices = PriceTable(settings.prices)
+        self.prices = PriceTable(settings.prices)
         self._plans = RunPlans(configured, settings, is_embedded=address is None)
 
     def start_run(
@@ -63,6 +75,16 @@ class RunStarter:
 
         ``owner``: the client's number. ``answer_format``: the ``response_format`` of a ``response_type``.
         """
+        return self._submit(owner, started_at, self.plan_run(arguments, stream=stream, answer_format=answer_format))
+
+    def start_embedding(self, owner: int, started_at: float, arguments: EmbeddingArguments) -> Delivery:
+        """Check all arguments, then hand the embedding to the I/O thread. See :meth:`start_run`."""
+        return self._submit(owner, started_at, self.plan_embedding(arguments))
+
+    def plan_run(
+        self, arguments: RunArguments, *, stream: bool, answer_format: dict[str, Any] | None = None
+    ) -> PlannedRun:
+        """Check all arguments, and return the run that they ask for. Raises InvalidRequestError, ConfigurationError."""
         check_names(arguments, RunArguments)
         options = build_options(arguments)
         original_paths: OriginalPaths = {}
@@ -73,33 +95,47 @@ class RunStarter:
             answer_format=answer_format,
             **self._context(),
         )
-        return self._submit(owner, started_at, options, request, original_paths)
+        return self._planned(options, request, original_paths)
 
-    def start_embedding(self, owner: int, started_at: float, arguments: EmbeddingArguments) -> Delivery:
-        """Check all arguments, then hand the embedding to the I/O thread. See :meth:`start_run`."""
+    def plan_embedding(self, arguments: EmbeddingArguments) -> PlannedRun:
+        """Check all arguments, and return the embedding that they ask for. See :meth:`plan_run`."""
         check_names(arguments, EmbeddingArguments)
         options = build_options(arguments)
-        request = build_embedding_request(arguments, **self._context())
-        return self._submit(owner, started_at, options, request, {})
+        return self._planned(options, build_embedding_request(arguments, **self._context()), {})
+
+    def access(self, provider: str, api_key: str | None) -> ProviderAccess:
+        """Return the key and the address of a run that starts now. ``api_key``: the caller's own, None for none."""
+        return self._plans.access(provider, api_key, os.environ)
+
+    def submit_all(self, owner: int, begin: Callable[[Connection], Sequence[OpenRun]]) -> None:
+        """Hand runs to the I/O thread, together. ``begin`` makes them, for the connection of the client ``owner``.
+
+        Raises EngineUnavailableError where no connection can be opened.
+        """
+        process = _client_process().current_process()
+        connection = process.connection(self._address, self._connect_timeout, owner, self._total_timeout)
+        process.submit_all(connection, begin(connection))
+        self.prices.load()  # see :meth:`_submit`
 
     def _context(self) -> RequestContext:
         return {
-            "trace_id": _new_id("tr_"),
+            "trace_id": new_id("tr_"),
             "providers": self._providers,
             "takes_any_provider": self._address is not None,
             "traceparent": current_traceparent(),
         }
 
-    def _submit(
-        self, owner: int, started_at: float, options: RunOptions, request: RunRequest, original_paths: OriginalPaths
-    ) -> Delivery:
-        span_id = options.span_id or _new_id("sp_")
-        plan = self._plans.plan(span_id, options, request, original_paths, os.environ)
+    def _planned(self, options: RunOptions, request: RunRequest, original_paths: OriginalPaths) -> PlannedRun:
+        span_id = options.span_id or new_id("sp_")
+        return PlannedRun(self._plans.plan(span_id, options, request, original_paths, os.environ), request)
+
+    def _submit(self, owner: int, started_at: float, planned: PlannedRun) -> Delivery:
         process = _client_process().current_process()
         connection = process.connection(self._address, self._connect_timeout, owner, self._total_timeout)
-        delivery = Delivery(_session_of(plan), request.trace_id, started_at, connection, owner, self._prices)
+        session, trace_id = session_of(planned.plan), planned.request.trace_id
+        delivery = Delivery(session, trace_id, started_at, connection, owner, self.prices)
         process.submit(connection, delivery)
-        self._prices.load()  # reading them takes a while the first time: so while the run is on its way
+        self.prices.load()  # reading them takes a while the first time: so while the run is on its way
         return delivery
 
 
@@ -111,7 +147,8 @@ def _client_process() -> ModuleType:
     return client_process
 
 
-def _session_of(plan: RunPlan) -> Session:
+def session_of(plan: RunPlan) -> Session:
+    """Return the state machine of a new run."""
     if plan.hedge_after is None:
         return Session(plan)
     # Few programs use hedges: so this is imported with the first one.
@@ -120,6 +157,7 @@ def _session_of(plan: RunPlan) -> Session:
     return HedgedSession(plan)
 
 
-def _new_id(prefix: str) -> str:
+def new_id(prefix: str) -> str:
+    """Return a new id, which begins with ``prefix``."""
     # Unique, but not secret. Python seeds it at the start, and again in each forked child.
     return f"{prefix}{random.getrandbits(64):016x}"

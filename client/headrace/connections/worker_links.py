@@ -16,7 +16,7 @@ from headrace.errors import HeadraceError, ProtocolError, RemoteProtocolError
 from headrace.process.callbacks import log
 from headrace.process.clock import monotonic
 from headrace.process.event_loop import CallingLoop
-from headrace.runs.delivery import Delivery
+from headrace.runs.open_runs import OpenRun
 from headrace.runs.session_commands import Command, TellWorker
 from headrace.transport.sockets import OTHER_PROCESS
 from headrace.wire.messages import Chunk, FromWorker, Grant, RunState, Terminal, Welcome
@@ -37,9 +37,9 @@ class WorkerLinks:
         reactor: CallingLoop,
         links: Links,
         source: EngineSource,
-        carry_out: Callable[[Delivery, list[Command]], None],
-        chunk: Callable[[Delivery, int, Chunk], None],
-        run_failed: Callable[[Delivery, BaseException], None],
+        carry_out: Callable[[OpenRun, list[Command]], None],
+        chunk: Callable[[OpenRun, int, Chunk], None],
+        run_failed: Callable[[OpenRun, BaseException], None],
     ) -> None:
         self._reactor = reactor
         self._links = links
@@ -53,7 +53,7 @@ class WorkerLinks:
         """Return whether there is a link to this endpoint."""
         return endpoint in self._by_endpoint
 
-    def tell(self, delivery: Delivery, command: TellWorker, *, knows_pids: bool) -> None:
+    def tell(self, delivery: OpenRun, command: TellWorker, *, knows_pids: bool) -> None:
         """Send a message of a run to its worker.
 
         Opens the link if there is none; raises HeadraceError where that fails. ``knows_pids``: the engine numbers
@@ -69,7 +69,7 @@ class WorkerLinks:
             link.deliveries[command.message.span_id] = delivery
             self._links.queue(link, command.message)
 
-    def release(self, delivery: Delivery) -> None:
+    def release(self, delivery: OpenRun) -> None:
         """Take a run that has ended from the link to its worker."""
         lease = delivery.session.lease
         if lease is not None and (link := self._by_endpoint.get(lease.endpoint)) is not None:

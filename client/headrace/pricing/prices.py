@@ -18,6 +18,8 @@ from headrace.types import Usage
 
 _FILE = PRICES
 _PER = 1_000_000
+_REMEMBERED = 4096
+"""Models whose prices are remembered. A program may make up names without end."""
 _DIGITS = 12  # decimals of a dollar: enough for one token of the cheapest model, without rounding noise
 
 
@@ -65,6 +67,8 @@ class PriceTable:
 
     def __init__(self, overrides: Mapping[str, Price] = {}) -> None:
         self._overrides = overrides
+        # By provider and model.
+        self._found: dict[tuple[str, str], Price | _ListedPrice | None] = {}
 
     @property
     def as_of(self) -> str:
@@ -97,13 +101,25 @@ class PriceTable:
             return True
 
     def _price(self, provider: str, model: str, input_tokens: int) -> Price | _ListedPrice | None:
+        """Return the price of a run with so many tokens. Raises OSError if the file cannot be read."""
+        try:
+            price = self._found[provider, model]
+        except KeyError:
+            price = self._find(provider, model)
+            if len(self._found) >= _REMEMBERED:
+                self._found.clear()
+            self._found[provider, model] = price
+        if isinstance(price, _ListedPrice) and price.long_above is not None and input_tokens > price.long_above:
+            return price.long
+        return price
+
+    def _find(self, provider: str, model: str) -> Price | _ListedPrice | None:
         listed = _shipped().models
         for name in price_names(provider, model):
             if (override := self._overrides.get(name)) is not None and _counts(override, name, provider):
                 return override
             if (price := listed.get(name)) is not None:
-                is_long = price.long_above is not None and input_tokens > price.long_above
-                return price.long if is_long else price
+                return price
         return None
 
 

@@ -105,39 +105,45 @@ class RunOutcome:
         """Return what the caller gets. The first call decides it, and an abort comes too late from then on."""
         if self._seen is None:
             try:
-                self._seen = _priced(self._result(plan, facts, events), plan, prices)
+                self._seen = self._result(plan, facts, events, prices)
             except Exception as error:  # noqa: BLE001 - the run ends with it
                 reason = f"its result cannot be made: {type(error).__name__}: {error}"
                 self._seen = RunError(plan.span_id, reason, joined_text(events))
         return self._seen
 
-    def _result(self, plan: RunPlan, facts: ResultFacts, events: Sequence[RunEvent]) -> ResultOrError:
+    def _result(
+        self, plan: RunPlan, facts: ResultFacts, events: Sequence[RunEvent], prices: PriceTable | None
+    ) -> ResultOrError:
         ending = self.ending
         if self.counts_as_aborted(ending):
             if not plan.streams:
                 return EngineUnavailableError("the engine", "the client was closed while the run was under way")
             aborted = as_aborted(ending) if isinstance(ending, Finished) else ending
-            return aborted_result(facts, events, aborted if isinstance(aborted, Aborted) else None)
+            return _priced(
+                aborted_result(facts, events, aborted if isinstance(aborted, Aborted) else None), plan, prices
+            )
         if isinstance(ending, Finished):
-            return _finished(plan, facts, events, ending)
+            return _finished(plan, facts, events, ending, prices)
         if isinstance(ending, HeadraceError):
             return ending
         return EngineUnavailableError("the engine", "the run has no outcome")
 
 
-def _finished(plan: RunPlan, facts: ResultFacts, events: Sequence[RunEvent], finished: Finished) -> ResultOrError:
+def _finished(
+    plan: RunPlan, facts: ResultFacts, events: Sequence[RunEvent], finished: Finished, prices: PriceTable | None
+) -> ResultOrError:
+    answered = finished.model or plan.model
+    cost = None if prices is None else run_cost(prices, plan.provider, plan.model, answered, finished.usage)
     if finished.vectors is not None:
-        return embedding_result(facts, finished)
+        return embedding_result(facts, finished, cost)
     try:
-        return finished_result(facts, events, finished, aborted=False if plan.streams else None)
+        return finished_result(facts, events, finished, aborted=False if plan.streams else None, cost=cost)
     except InvalidArgumentsError as error:
         text = joined_text(events) or (finished.message.text if finished.message else "")
         return ProviderProtocolError(plan.span_id, str(error), text, plan.provider, 200)
 
 
-def _priced(result: ResultOrError, plan: RunPlan, prices: PriceTable | None) -> ResultOrError:
+def _priced(result: RunLocalResult, plan: RunPlan, prices: PriceTable | None) -> RunLocalResult:
     """Return the result with what the run cost, where the price is known."""
-    if prices is None or isinstance(result, HeadraceError):
-        return result
-    cost = run_cost(prices, plan.provider, plan.model, result.model, result.usage)
+    cost = None if prices is None else run_cost(prices, plan.provider, plan.model, result.model, result.usage)
     return result if cost is None else msgspec.structs.replace(result, cost=cost)

@@ -7,7 +7,7 @@ not a frame raise :class:`RemoteProtocolError`. The receiver decides what happen
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -84,6 +84,41 @@ def encode_request(request: RunRequest) -> bytes:
     """
     needed = needs(request)
     return _encode((needed, request)) if needed else _encode(request)
+
+
+class RequestPattern:
+    """Encodes many requests that differ only in one field and in their trace ids, in a fraction of the time.
+
+    ``request``: any of them. ``field``: ``messages`` or ``inputs``, the field that differs.
+
+    Raises ValueError if the encoded request cannot be taken apart.
+    """
+
+    def __init__(self, request: RunRequest, field: Literal["messages", "inputs"]) -> None:
+        changes: dict[str, Any] = {field: _STAND_IN[field], "trace_id": _TRACE_STAND_IN}
+        encoded = encode_request(msgspec.structs.replace(request, **changes))
+        name = _encode(field)
+        before, rest = _parted(encoded, name + _encode(_STAND_IN[field]))
+        between, after = _parted(rest, _encode(_TRACE_STAND_IN))
+        self._before, self._between, self._after = before + name, between + _TRACE_LENGTH, after
+
+    def encode(self, values: list[Any], trace_id: str) -> bytes:
+        """Return the encoded request with these messages or inputs, as they would be encoded in it.
+
+        ``trace_id``: 19 ASCII characters. Raises the errors of msgspec for a value that cannot be encoded.
+        """
+        return b"".join((self._before, _encode(values), self._between, trace_id.encode(), self._after))
+
+
+_STAND_IN: dict[str, list[Any]] = {"messages": [], "inputs": [""]}
+_TRACE_STAND_IN = "tr_stand_in_of_16_c"
+_TRACE_LENGTH = _encode(_TRACE_STAND_IN)[:1]
+
+
+def _parted(data: bytes, mark: bytes) -> tuple[bytes, bytes]:
+    """Return what is before and behind ``mark``. Raises ValueError if it is not there exactly once."""
+    before, behind = data.split(mark)
+    return before, behind
 
 
 def decode_request(data: bytes) -> RunRequest:

@@ -132,14 +132,15 @@ def test_prices_that_cannot_be_read_cost_no_run_its_result(monkeypatch: pytest.M
     def fail(*_: object, **__: object) -> str:
         raise OSError(24, "Too many open files")
 
+    table = PriceTable()
     _shipped.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_text", fail)
         patch.setattr(Path, "read_bytes", fail)
-        TABLE.load()
-        assert TABLE.cost("openai", "gpt-4o", usage(1000)) is None
+        table.load()
+        assert table.cost("openai", "gpt-4o", usage(1000)) is None
 
-    assert TABLE.cost("openai", "gpt-4o", usage(1000)) == 0.0025
+    assert table.cost("openai", "gpt-4o", usage(1000)) == 0.0025
 
 
 def test_prices_are_read_while_the_program_has_replaced_the_class_of_dates(monkeypatch: pytest.MonkeyPatch) -> None:
