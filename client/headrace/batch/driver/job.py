@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 
 from headrace.batch.driver.answer_cache import Answer, AnswerCache
 from headrace.batch.driver.cost_bound import CostBound
 from headrace.batch.driver.engine_patience import EnginePatience
+from headrace.batch.driver.input_order import InputOrder
 from headrace.batch.driver.job_counts import JobCounts
 from headrace.batch.driver.known_answers import KnownAnswers, Origin, free
 from headrace.batch.driver.options import BatchOptions
@@ -43,6 +44,8 @@ _FAREWELL = 2.0
 """Seconds at most that a job waits at its end for what it has aborted."""
 _MOST_SHARING = 8192
 """Rows that wait for the answer of another row, at most."""
+_MOST_UNORDERED = 4096
+"""Rows at most, with ``is_ordered``, that have ended and wait for an earlier one."""
 _REFUSED_PAUSE = 0.5
 """Seconds that no row is started after the engine has refused one because too many wait."""
 
@@ -51,7 +54,8 @@ class BatchJob:
     """A batch job. ``run()`` may be called once; the other methods may be called from any thread, and from signal handlers.
 
     ``runs``: the engine. ``rows``: the input, in order; it is iterated once. ``journal``: open, and it has scanned the
-    same rows already; None for a job that keeps nothing. ``patience``: how long the job bears an engine that is not there.
+    same rows already; None for a job that keeps nothing. ``check``: called before rows are started; what
+    it raises ends the job. ``patience``: how long the job bears an engine that is not there.
 
     Raises ConfigurationError if the file ``cache`` cannot be used, InvalidRequestError if ``sample`` is given and the
     number of rows is not known.
@@ -63,12 +67,16 @@ class BatchJob:
         rows: Iterable[Row | BadRow],
         journal: Journal | None,
         options: BatchOptions,
+        *,
+        check: Callable[[], object] = bool,
         patience: EnginePatience | None = None,
     ) -> None:
         self._runs = runs
         self._deferred = runs if isinstance(runs, DeferredRuns) else None
         self._options = options
+        self._check = check
         self._interrupts = 0
+        self._is_held = False
         self._wake = threading.Event()
         self._error: BaseException | None = None
         self._in_flight = 0
@@ -83,6 +91,7 @@ class BatchJob:
         self._suspects = Suspects()
         self._retries = Retries(options.schema_retries)
         self._sharing = Sharing() if options.dedupe else None
+        self._order: InputOrder[EndedRow] | None = InputOrder() if options.is_ordered else None
         self._bound = None
         if options.max_cost is not None:
             self._bound = CostBound(options.max_cost, journal.totals().cost if journal is not None else 0.0)
@@ -108,6 +117,11 @@ class BatchJob:
         BudgetExceededError if no further row can run, and what the input raises. What runs is finished first. The rows
         without a record are run by the next start.
         """
+        for rows in self.run_groups():
+            yield from rows
+
+    def run_groups(self) -> Iterator[list[EndedRow]]:
+        """Do the same as :meth:`run`, and yield the rows that were recorded together as a list."""
         try:
             while True:
                 now = monotonic()
@@ -119,10 +133,18 @@ class BatchJob:
                     yield from self._recorded(now)
                 if self._is_over:
                     break
+            if self._order is not None and (rest := self._order.rest()):
+                yield rest
         finally:
             self._end()
         if self._error is not None:
             raise self._error
+
+    def hold(self, *, is_held: bool) -> None:
+        """Start no further rows while ``is_held``. What runs is finished, recorded and yielded. Returns at once."""
+        self._is_held = is_held
+        if not is_held:
+            self._wake.set()
 
     def interrupt(self) -> None:
         """Start no further rows, and finish what runs. The second call aborts what runs. Returns at once."""
@@ -151,7 +173,7 @@ class BatchJob:
             self._counts.note(now)
 
     def _start_rows(self, now: float) -> None:
-        if self._counts.phase != "running":
+        if self._counts.phase != "running" or self._is_held:
             return
         room = self._room(now)
         while room > 0 and len(self._recorder) < COMMIT_ROWS and not self._shares_many:
@@ -168,6 +190,8 @@ class BatchJob:
 
     def _room(self, now: float) -> int:
         """Return how many rows may be started now. Waits for room for a group: many small groups cost more."""
+        if self._order is not None and len(self._order) >= max(_MOST_UNORDERED, 4 * self._window.size):
+            return 0
         if self._patience.is_waiting:
             return 1 if not self._in_flight and now >= self._patience.next_try else 0
         if now < self._paused_until:
@@ -185,10 +209,19 @@ class BatchJob:
 
     def _next_rows(self, count: int) -> list[Row | BadRow]:
         try:
-            return self._feed.take(count)
+            self._check()
+        except HeadraceError as error:
+            self._fail("engine", error)
+            return []
+        try:
+            rows = self._feed.take(count)
         except Exception as error:  # noqa: BLE001 - what runs is finished first, then it is raised
             self._fail("input", error)
             return []
+        if self._order is not None:
+            for row in rows:
+                self._order.begin(row.number)
+        return rows
 
     def _not_yet_answered(self, rows: Sequence[Row | BadRow], now: float) -> list[Row]:
         """Return the rows that are to be run. The others have their answer, or wait for that of an equal row."""
@@ -247,7 +280,7 @@ class BatchJob:
         if self._counts.phase == "aborting":
             return  # it was stopped: it has no final record
         if not self._runs_again(finished.row, result, now, is_alone=is_alone):
-            self._finish(finished, "run", now)
+            self._finish(self._retries.with_whole_cost(finished), "run", now)
 
     def _runs_again(self, row: Row, error: HeadraceError, now: float, *, is_alone: bool) -> bool:
         """Return whether a row with this error has no final record yet."""
@@ -270,8 +303,7 @@ class BatchJob:
             case OutputValidationError():
                 usage = error.usage
                 self._spent(error.cost, usage.input_tokens if usage else 0, usage.output_tokens if usage else 0)
-                again = self._retries.may_try_again(row.number, error)
-                if again:
+                if again := self._retries.may_try_again(row.number, error):
                     self._feed.put_back(row)
                 return again
             case PoisonRunError():
@@ -299,7 +331,7 @@ class BatchJob:
         elif input_tokens or output_tokens:
             self._stop("no_price")
 
-    def _recorded(self, now: float) -> Iterator[EndedRow]:
+    def _recorded(self, now: float) -> Iterator[list[EndedRow]]:
         """Record the rows that have ended, and yield them."""
         try:
             rows = self._recorder.write(now)
@@ -308,11 +340,13 @@ class BatchJob:
             if self._is_idle:
                 raise
             return
-        counts = self._counts
-        for row in rows:
-            counts.reading_since = monotonic()
-            yield row
-            counts.read(monotonic())
+        if self._order is not None:
+            for row in rows:
+                self._order.end(row.number, row)
+            rows = self._order.released()
+        self._counts.reading_since = monotonic()
+        yield rows
+        self._counts.read(monotonic())
 
     # The end.
 
@@ -349,9 +383,11 @@ class BatchJob:
 
     def _pause(self, now: float) -> None:
         """Wait for the moment when a row may be started again."""
-        until = max(self._patience.next_try, self._paused_until)
+        until = now + _LOOK if self._is_held else max(self._patience.next_try, self._paused_until)
         if until > now:
             self._wake.wait(min(until - now, _LOOK))
+            if not self._interrupts:
+                self._wake.clear()
 
     def _patience_of_take(self, now: float) -> float:
         """Return how long to wait for an ended row, in seconds. Tells a provider that all rows are there."""

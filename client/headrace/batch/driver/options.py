@@ -27,6 +27,8 @@ class BatchOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The ``session_id`` of all spans, if the row does not say it, so that the spans of a job are found together."""
     response_type: ResponseType | None = None
     """Reads answers from the file ``cache`` and of equal rows. The rows must have it as their ``response_type`` too."""
+    is_ordered: bool = False
+    """Whether the job yields rows in the order of the input. A row that takes long then holds back the rows behind it."""
     schema_retries: int = 2
     """How often a row is run again whose answer does not fit ``response_type``."""
     dedupe: bool = False

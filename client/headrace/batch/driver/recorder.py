@@ -14,7 +14,8 @@ from headrace.batch.journal.job_records import RowRecord
 from headrace.batch.journal.journal import Journal
 from headrace.batch.records.record_lines import error_code, failure_line, success_line
 from headrace.batch.row import BadRow, FinishedRow
-from headrace.errors import HeadraceError, RecordWriteError
+from headrace.errors import HeadraceError, OutputValidationError, RecordWriteError
+from headrace.types import Usage
 
 COMMIT_AFTER = 0.2
 """Seconds that a record waits for others at most."""
@@ -29,6 +30,12 @@ class EndedRow(msgspec.Struct, frozen=True):
 
     finished: FinishedRow | BadRow
     origin: Origin = "run"
+
+    @property
+    def number(self) -> int:
+        """The row's number."""
+        finished = self.finished
+        return finished.number if isinstance(finished, BadRow) else finished.row.number
 
 
 class Recorder:
@@ -116,7 +123,11 @@ def _record(finished: FinishedRow | BadRow, code: str, origin: Origin) -> RowRec
     result = finished.result
     number = finished.row.number
     if isinstance(result, HeadraceError):
-        return RowRecord(number, failure_line(finished.row, result), code)
+        line = failure_line(finished.row, result)
+        if isinstance(result, OutputValidationError) and origin == "run":
+            used = result.usage or Usage()
+            return RowRecord(number, line, code, result.cost or 0.0, used.input_tokens, used.output_tokens)
+        return RowRecord(number, line, code)
     line = success_line(finished, time.time())
     if origin != "run":
         return RowRecord(number, line)  # no tokens were used

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from headrace.batch.row import FinishedRow
-from headrace.errors import OutputValidationError
+from headrace.errors import HeadraceError, OutputValidationError
 
 
 class _Spent(msgspec.Struct):
@@ -23,17 +23,23 @@ class Retries:
     def may_try_again(self, number: int, error: OutputValidationError) -> bool:
         """A row's answer did not fit. Return whether the row is run again."""
         spent = self._spent.setdefault(number, _Spent())
+        if spent.tries >= self._most:
+            return False
         spent.tries += 1
         spent.cost += error.cost or 0.0
-        if spent.tries <= self._most:
-            return True
-        del self._spent[number]
-        return False
+        return True
 
     def with_whole_cost(self, finished: FinishedRow) -> FinishedRow:
         """Return a row that has a final result, with the cost of its earlier answers in it."""
         spent = self._spent.pop(finished.row.number, None) if self._spent else None
         result = finished.result
-        if spent is None or isinstance(result, Exception) or result.cost is None:
+        if spent is None or not spent.cost:
+            return finished
+        if isinstance(result, OutputValidationError):
+            whole = (result.cost or 0.0) + spent.cost
+            error = OutputValidationError(result.span_id, result.reason, result.text, result.path, result.usage, whole)
+            error.attempts = result.attempts
+            return FinishedRow(finished.row, error)
+        if isinstance(result, HeadraceError) or result.cost is None:
             return finished
         return FinishedRow(finished.row, msgspec.structs.replace(result, cost=result.cost + spent.cost))

@@ -13,13 +13,16 @@ class Sharing:
     def __init__(self) -> None:
         self.waiting = 0
         """How many rows wait for the answer of another row."""
-        self._followers: dict[bytes, list[Row]] = {}
+        self._leaders: dict[bytes, tuple[int, list[Row]]] = {}
+        """Hash → the number of the row that runs, and the rows that wait for its answer."""
 
     def joins(self, row: Row) -> bool:
-        """Return whether an equal row runs, so that ``row`` now waits for its answer. If not, ``row`` is to be run."""
-        followers = self._followers.get(row.hash)
-        if followers is None:
-            self._followers[row.hash] = []
+        """Return whether an equal row runs, so that ``row`` now waits for its answer. If not, ``row`` is to be run.
+
+        The row that runs may be run again: it does not wait for itself.
+        """
+        leader, followers = self._leaders.setdefault(row.hash, (row.number, []))
+        if leader == row.number:
             return False
         followers.append(row)
         self.waiting += 1
@@ -27,6 +30,6 @@ class Sharing:
 
     def ended(self, row: Row) -> Sequence[Row]:
         """Return the rows that waited for the answer of ``row``."""
-        followers = self._followers.pop(row.hash, ())
+        _, followers = self._leaders.pop(row.hash, (0, ()))
         self.waiting -= len(followers)
         return followers

@@ -30,7 +30,7 @@ from tests.client.batch.driver.fake_runs import FakeRuns, answer_to, chat_row, c
 
 
 def job_of(runs: FakeRuns, rows: Any, **options: Any) -> BatchJob:
-    return BatchJob(runs, rows, None, BatchOptions(**options), EnginePatience(first_pause=0.0))
+    return BatchJob(runs, rows, None, BatchOptions(**options), patience=EnginePatience(first_pause=0.0))
 
 
 def outcome(row: EndedRow) -> tuple[int, str]:
