@@ -35,13 +35,14 @@ class BadRow(msgspec.Struct, frozen=True):
     """A row that cannot be run: bad JSON, a wrong field, or too large.
 
     ``id`` is ``line-N`` where the row has none that can be read. ``problem`` says what is wrong and what to do.
-    ``argument``: the wrong field, None for the row as a whole.
+    ``argument``: the wrong field, None for the row as a whole. ``form``: how it was written, as far as that can be told.
     """
 
     number: int
     id: str
     problem: str
     argument: str | None = None
+    form: RowForm = "short"
 
 
 class FinishedRow(msgspec.Struct, frozen=True):

@@ -44,6 +44,8 @@ class RowReader:
         self._run_defaults = _Defaults(options.arguments, RUN_ARGUMENTS)
         self._embedding_defaults = _Defaults(options.arguments, EMBEDDING_ARGUMENTS)
         self._has_checked_columns = False
+        self._form: RowForm = "table" if self.needs_records else "short"
+        """The form of the last line: probably that of a line that cannot be read, too."""
 
     @property
     def needs_records(self) -> bool:
@@ -63,8 +65,12 @@ class RowReader:
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             if number == 1 and isinstance(line, bytes) and line.startswith(_BYTE_ORDER_MARK):
                 return self.read_line(number, line[len(_BYTE_ORDER_MARK) :])
-            return BadRow(number, line_id(number), _unreadable(error))
+            return self.bad_line(number, _unreadable(error))
         return self.read_mapping(number, given)
+
+    def bad_line(self, number: int, problem: str) -> BadRow:
+        """Return the bad row of a line or a record in which nothing can be read."""
+        return BadRow(number, line_id(number), problem, None, self._form)
 
     def read_mapping(self, number: int, given: Mapping[str, Any]) -> Row | BadRow:
         """Return the row of a dict: what a line of JSON would hold. Its values may be messages, tools and types too."""
@@ -72,18 +78,19 @@ class RowReader:
             return self.read_record(number, given)
         if type(given) is not dict:
             given = dict(given)
+        form: RowForm
         try:
             if is_openai_line(given):
-                form: RowForm = "openai"
+                self._form = form = "openai"
                 kind, target, arguments = openai_arguments(given, self._targets, self._model, self._provider)
                 name = _id_of(given["custom_id"], "custom_id")
             else:
-                form = "short"
+                self._form = form = "short"
                 kind, target, arguments = short_arguments(given, self._targets, self._model, self._provider)
                 name = _id_in(given, number)
             return self._row(number, name, kind, form, target, arguments)
         except InvalidRequestError as error:
-            return BadRow(number, _bad_id(given, number), error.reason, error.argument)
+            return BadRow(number, _bad_id(given, number), error.reason, error.argument, self._form)
 
     def read_record(self, number: int, record: Mapping[str, Any]) -> Row | BadRow:
         """Return the row of a record of a table: column → value.
@@ -102,7 +109,7 @@ class RowReader:
                 arguments["messages"] = self._template.fill(record)
             return self._row(number, _id_in(record, number), kind, "table", target, arguments)
         except InvalidRequestError as error:
-            return BadRow(number, _bad_id(record, number), error.reason, error.argument)
+            return BadRow(number, _bad_id(record, number), error.reason, error.argument, "table")
 
     def read_text(self, number: int, text: str) -> Row | BadRow:
         """Return the row of a text: the prompt itself, or the column ``text`` of the template."""
@@ -113,7 +120,7 @@ class RowReader:
             arguments = {**target.arguments, "messages": text}
             return self._row(number, row_id(number), "chat", "table", target, arguments)
         except InvalidRequestError as error:
-            return BadRow(number, line_id(number), error.reason, error.argument)
+            return BadRow(number, line_id(number), error.reason, error.argument, "table")
 
     def check_columns(self, columns: Mapping[str, Any]) -> None:
         """Raise InvalidRequestError if there are no options for records, or if a column is not there."""

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from headrace.batch.row import BadRow, Row
 from headrace.batch.rows.input_file import BYTE_ORDER_MARK, MAX_LINE, Identity, InputFile, format_of, lines_of
 from headrace.batch.rows.row_options import InputFormat, RowOptions
-from headrace.batch.rows.row_reader import RowReader, line_id
+from headrace.batch.rows.row_reader import RowReader
 from headrace.batch.rows.tables import csv_records, parquet_records
 from headrace.errors import BatchInputError
 from headrace.files.private_files import open_private
@@ -116,20 +116,20 @@ def copy_input(stream: BinaryIO, path: str | os.PathLike[str]) -> int:
 def _line_rows(file: InputFile, reader: RowReader, wanted: Iterator[int] | None) -> Iterator[Row | BadRow]:
     read = reader.read_line
     for number, line in _numbered_lines(file, wanted):
-        yield BadRow(number, line_id(number), _TOO_LONG) if line is None else read(number, line)
+        yield reader.bad_line(number, _TOO_LONG) if line is None else read(number, line)
 
 
 def _text_rows(file: InputFile, reader: RowReader, wanted: Iterator[int] | None) -> Iterator[Row | BadRow]:
     for number, line in _numbered_lines(file, wanted):
         if line is None:
-            yield BadRow(number, line_id(number), _TOO_LONG)
+            yield reader.bad_line(number, _TOO_LONG)
             continue
         if number == 1:
             line = line.removeprefix(BYTE_ORDER_MARK)  # noqa: PLW2901 - the same line
         try:
             text = line.decode().rstrip("\r\n")
         except UnicodeDecodeError as error:
-            yield BadRow(number, line_id(number), f"is not UTF-8 ({error}): correct the line, or remove it")
+            yield reader.bad_line(number, f"is not UTF-8 ({error}): correct the line, or remove it")
             continue
         yield reader.read_text(number, text)
 
@@ -170,7 +170,7 @@ def _csv_rows(
                 continue
             next_wanted = next(wanted, None)
         if isinstance(record, str):
-            yield BadRow(number, line_id(number), record)
+            yield reader.bad_line(number, record)
         else:
             yield reader.read_record(number, record)
 
