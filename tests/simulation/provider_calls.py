@@ -127,7 +127,7 @@ class SimHttp:
     def __init__(self, provider: ScriptedProvider) -> None:
         self._provider = provider
 
-    def send(self, request: HttpRequest, receiver: Receiver) -> SimExchange:  # noqa: ARG002 - scripts say what comes
+    def send(self, request: HttpRequest, receiver: Receiver, on_whole: object = None) -> SimExchange:  # noqa: ARG002 - scripts say what comes
         core = receiver.core  # type: ignore[attr-defined] # it is a LiveRun
         return SimExchange(self._provider, self._provider.begin(core.span_id, core.attempt), receiver)
 

@@ -61,7 +61,7 @@ class FakeHttp:
         self.exchange = FakeExchange()
         self.fault: Exception | None = None
 
-    def send(self, request: HttpRequest, receiver: Any) -> FakeExchange:
+    def send(self, request: HttpRequest, receiver: Any, on_whole: Any = None) -> FakeExchange:
         if self.fault is not None:
             raise self.fault
         return self.exchange

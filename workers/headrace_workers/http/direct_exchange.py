@@ -33,6 +33,10 @@ class Receiver(Protocol):
         """
 
 
+WholeReceiver = Callable[[int, dict[str, str], bytes], None]
+"""Takes status, header fields and body of a response that came in one piece, in place of all calls of :class:`Receiver`."""
+
+
 class Carrier(Protocol):
     """The connection that carries an exchange."""
 
@@ -50,12 +54,16 @@ class Carrier(Protocol):
 
 
 class DirectExchange:
-    """One request and its response, on a connection of the HTTP client. A run uses it as :class:`HttpExchange`."""
+    """One request and its response, on a connection of the HTTP client. A run uses it as :class:`HttpExchange`.
 
-    __slots__ = ("connecting", "connection", "is_connected", "is_paused", "payload", "receiver", "resend")
+    ``on_whole``: who takes a response that comes in one piece, if not the receiver.
+    """
 
-    def __init__(self, receiver: Receiver, payload: bytes) -> None:
+    __slots__ = ("connecting", "connection", "is_connected", "is_paused", "on_whole", "payload", "receiver", "resend")
+
+    def __init__(self, receiver: Receiver, payload: bytes, on_whole: WholeReceiver | None = None) -> None:
         self.receiver: Receiver | None = receiver
+        self.on_whole = on_whole
         self.payload = payload
         self.connection: Carrier | None = None
         self.connecting: asyncio.Task[None] | None = None

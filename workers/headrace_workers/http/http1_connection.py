@@ -15,7 +15,7 @@ from typing import Protocol, cast
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from headrace_workers.http.body_decoding import BadResponseError, BodyDecoder, decoder_for
-from headrace_workers.http.direct_exchange import CUT_REASON, DirectExchange
+from headrace_workers.http.direct_exchange import CUT_REASON, DirectExchange, WholeReceiver
 
 MAX_HEAD_BYTES = 64 * 1024
 """Bytes of a response beside its body that are accepted: status line, headers, chunk extensions, trailers."""
@@ -314,6 +314,9 @@ class Http1Connection(asyncio.Protocol):
 
     def _deliver(self, exchange: DirectExchange, fault: str | None) -> None:
         if self._is_head_new:
+            if self.is_complete and fault is None and exchange.on_whole is not None and self._is_plain(exchange):
+                self._deliver_whole(exchange, exchange.on_whole)
+                return
             self._is_head_new = False
             exchange.payload = b""
             if exchange.receiver is not None:
@@ -336,6 +339,20 @@ class Http1Connection(asyncio.Protocol):
             self._finish(exchange, is_clean=fault is None)
         elif fault is not None:
             self._fail(exchange, fault)
+
+    def _is_plain(self, exchange: DirectExchange) -> bool:
+        """Return whether a response that has come in one piece needs no unpacking, and is wanted."""
+        return self._decoder is None and self._unreadable is None and exchange.receiver is not None
+
+    def _deliver_whole(self, exchange: DirectExchange, on_whole: WholeReceiver) -> None:
+        self._is_head_new = False
+        exchange.payload = b""
+        pieces = self._pieces
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        exchange.receiver = None
+        self._end_exchange(is_clean=True)
+        on_whole(self._status, self._headers, body)
 
     def _deliver_body(self, exchange: DirectExchange) -> None:
         pieces = self._pieces
@@ -362,6 +379,10 @@ class Http1Connection(asyncio.Protocol):
         return self._decoder is not decoder or not decoder.has_more
 
     def _finish(self, exchange: DirectExchange, *, is_clean: bool) -> None:
+        self._end_exchange(is_clean=is_clean)
+        self._tell_end(exchange)
+
+    def _end_exchange(self, *, is_clean: bool) -> None:
         self._detach()
         if is_clean and self._is_keep_alive and not self._has_unsent and self.is_usable:
             self.look_at_reading()
@@ -369,7 +390,6 @@ class Http1Connection(asyncio.Protocol):
             self._owner.connection_free(self)
         else:
             self.abort()
-        self._tell_end(exchange)
 
     def _tell_end(self, exchange: DirectExchange) -> None:
         if self._decoder is not None and not self._decoder.is_complete:

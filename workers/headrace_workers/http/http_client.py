@@ -21,7 +21,7 @@ import msgspec
 
 from headrace.settings.proxy_choice import proxy_of
 from headrace.version import VERSION
-from headrace_workers.http.direct_exchange import DirectExchange, Receiver
+from headrace_workers.http.direct_exchange import DirectExchange, Receiver, WholeReceiver
 from headrace_workers.http.http1_connection import Http1Connection
 from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.http.proxy_client import ProxyTransport
@@ -173,8 +173,11 @@ class HttpClient:
         self._proxies = ProxyTransport(loop, self._tls_context, connect_timeout, linger, self._user_agent)
         self._is_closed = False
 
-    def send(self, request: HttpRequest, receiver: Receiver) -> HttpExchange:
-        """Start the request. The receiver is called by the loop only, after this method has returned."""
+    def send(self, request: HttpRequest, receiver: Receiver, on_whole: WholeReceiver | None = None) -> HttpExchange:
+        """Start the request. The receiver is called by the loop only, after this method has returned.
+
+        ``on_whole``: what is called once, in place of the receiver, if the response comes in one piece. Then the exchange is over.
+        """
         if self._is_closed:
             return self._refuse(receiver, "connect", "the HTTP client is closed")
         try:
@@ -184,7 +187,7 @@ class HttpClient:
         pool = head.pool
         if pool.proxy is not None:
             return self._proxies.send(request, pool.proxy, receiver)
-        exchange = DirectExchange(receiver, b"%b%d\r\n\r\n%b" % (head.text, len(request.body), request.body))
+        exchange = DirectExchange(receiver, b"%b%d\r\n\r\n%b" % (head.text, len(request.body), request.body), on_whole)
         connection = pool.take()
         if connection is None:
             self._open(pool, exchange)

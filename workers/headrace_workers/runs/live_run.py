@@ -129,7 +129,10 @@ class LiveRun:
             self.broke(error)
 
     def _send(self) -> None:
-        self._exchange = self.worker.http.send(self._request, self)
+        if self.core.request.stream:
+            self._exchange = self.worker.http.send(self._request, self)
+        else:
+            self._exchange = self.worker.http.send(self._request, self, self.on_whole)
         self._set_timer()
 
     # Calls by the HTTP exchange.
@@ -144,6 +147,24 @@ class LiveRun:
             self._set_timer()  # the idle clock runs from now on
         except Exception as error:  # noqa: BLE001
             self.broke(error)
+
+    def on_whole(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        """Take a response that has come in one piece, from its first to its last byte."""
+        core = self.core
+        try:
+            now = self._turn_began = time.monotonic()
+            core.clocks.connected()
+            self.worker.limits.responded(self._message, core.request, status, headers)
+            if (commands := core.answered(status, headers, body, now)) is not None:
+                self.carry_out(commands)
+                return
+            self.carry_out(core.responded(status, headers, now))
+            if body:
+                self.carry_out(core.received(body, now))
+        except Exception as error:  # noqa: BLE001
+            self.broke(error)
+        else:
+            self.on_complete()
 
     def on_bytes(self, data: bytes) -> None:
         try:

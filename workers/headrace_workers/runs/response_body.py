@@ -61,6 +61,11 @@ class Response:
         first_bytes = FirstBytes(expects_events=self.expects_events, says_lines=says_lines)
         self._first_bytes = first_bytes if is_success else None
 
+    def came_whole(self, status: int, headers: Mapping[str, str], now: float) -> None:
+        """Head and body have come at once, and the body was read."""
+        self.status, self.headers, self.began_at = status, headers, now
+        self.kind = BodyKind.JSON
+
     def add(self, data: bytes) -> None:
         """Keep a piece of a body that is not known to be a stream. Decide its kind as soon as the bytes allow it."""
         fresh = len(self.body)

@@ -20,12 +20,13 @@ from headrace_workers.runs.response_body import Response
 from headrace_workers.runs.terminal_message import (
     RunEnd,
     TerminalFacts,
+    finished_message,
     prompt_characters,
     terminal_message,
     unfinished_usage,
     with_status,
 )
-from headrace_workers.runs.timeouts import Clocks, Expired
+from headrace_workers.runs.timeouts import Clocks
 from headrace_workers.runs.transcript import Transcript
 from headrace_workers.spans.run_span import EndedRun
 
@@ -77,12 +78,18 @@ class RunSummary:
 
         ``unsent`` are the events that came and were not sent. ``was_sent``: the request may have reached the provider.
         """
+        if isinstance(end, Completion):
+            run, sent = self._run, self._outgoing
+            finished = finished_message(
+                end, run.span_id, run.attempt, sent.sequence, sent.text_length, self._wire_format
+            )
+            return finished if self._needs_no_mask(end) else masked_terminal(finished, self._mask)
         facts = TerminalFacts(
             span_id=self._run.span_id,
             attempt=self._run.attempt,
             sequence=self._outgoing.sequence,
             text_length=self._outgoing.text_length,
-            usage=self.best_usage() if isinstance(end, (ProviderFailure, Expired)) else Usage(),
+            usage=Usage() if isinstance(end, Usage) else self.best_usage(),
             request_id=self._response.request_id,
             unsent_text=joined_text(unsent),
             wire_format=self._wire_format,
@@ -90,8 +97,6 @@ class RunSummary:
         )
         if isinstance(end, ProviderFailure):
             end = with_status(end, self._response.status)
-        elif isinstance(end, Completion) and self._needs_no_mask(end):
-            return terminal_message(end, facts)
         return masked_terminal(terminal_message(end, facts), self._mask)
 
     def worker_failure(self, reason: str, unsent: Sequence[RunEvent], *, was_sent: bool) -> Failed:
@@ -152,5 +157,7 @@ class RunSummary:
             self._response.request_id,
         )
         self._has_no_secret = self._mask.is_clean("\n".join([text for text in texts if text]))
-        has_more = completion.tool_calls or completion.message is not None or completion.usage.server_tool_requests
+        message = completion.message
+        has_parts = message is not None and type(message.content) is not str
+        has_more = completion.tool_calls or has_parts or completion.usage.server_tool_requests
         return self._has_no_secret and not has_more

@@ -58,27 +58,34 @@ class TerminalFacts(msgspec.Struct, frozen=True):
     maybe_billed: bool = False
 
 
+def finished_message(
+    completion: Completion, span_id: str, attempt: int, sequence: int, text_length: int, wire_format: str | None
+) -> Finished:
+    """Return the message that tells the client that its run has a complete answer. See :class:`TerminalFacts`."""
+    return Finished(
+        span_id=span_id,
+        attempt=attempt,
+        sequence=sequence,
+        text_length=text_length,
+        finish_reason=completion.finish_reason,
+        provider_finish_reason=completion.provider_finish_reason,
+        usage=completion.usage,
+        tool_calls=completion.tool_calls,
+        model=completion.model,
+        message=completion.message,
+        refusal=completion.refusal,
+        vectors=cast("list[list[float]] | None", completion.vectors),  # msgspec.Raw has the same form in a frame
+        wire_format=wire_format,
+        logprobs=completion.logprobs,
+    )
+
+
 def terminal_message(ending: RunEnd, facts: TerminalFacts) -> Terminal:
     """Return the message that tells the client how its run ended."""
     span_id, attempt, sequence = facts.span_id, facts.attempt, facts.sequence
     match ending:
         case Completion():
-            return Finished(
-                span_id=span_id,
-                attempt=attempt,
-                sequence=sequence,
-                text_length=facts.text_length,
-                finish_reason=ending.finish_reason,
-                provider_finish_reason=ending.provider_finish_reason,
-                usage=ending.usage,
-                tool_calls=ending.tool_calls,
-                model=ending.model,
-                message=ending.message,
-                refusal=ending.refusal,
-                vectors=cast("list[list[float]] | None", ending.vectors),  # msgspec.Raw has the same form in a frame
-                wire_format=facts.wire_format,
-                logprobs=ending.logprobs,
-            )
+            return finished_message(ending, span_id, attempt, sequence, facts.text_length, facts.wire_format)
         case ProviderFailure():
             return Failed(
                 span_id=span_id,

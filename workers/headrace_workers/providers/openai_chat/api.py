@@ -12,6 +12,7 @@ from headrace_workers.providers.openai_chat import request as openai_request
 from headrace_workers.providers.openai_chat.calls import API_NAME
 from headrace_workers.providers.openai_chat.chunks import decode_leniently
 from headrace_workers.providers.openai_chat.made_media import SAMPLES, wanted_audio_type
+from headrace_workers.providers.openai_chat.plain_answer import read_plain
 from headrace_workers.providers.openai_chat.stream import ChatMapper
 from headrace_workers.providers.shared import provider_errors as failures
 from headrace_workers.providers.shared.request_parts import wants_several
@@ -37,6 +38,10 @@ class OpenAIChat:
             reason = f"the response is not a chat completion but {failures.describe(body)}"
             raise failures.protocol_failure(reason) from None
         return _mapper(request).read_whole(chunk, body)
+
+    def read_plain(self, request: RunRequest, body: bytes) -> Completion | None:
+        """Read a whole body with one text and no unknown field. Return None for any other body."""
+        return read_plain(body, request.model)
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
         """Read a response whose status is not 200. ``headers`` has lower-case names."""

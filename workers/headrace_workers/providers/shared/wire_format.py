@@ -175,6 +175,16 @@ class SteppedApi(ProviderApi, Protocol):
         """
 
 
+class PlainApi(ProviderApi, Protocol):
+    """A wire format that reads the most usual body in one step."""
+
+    def read_plain(self, request: RunRequest, body: bytes) -> Completion | None:
+        """Read a whole body with status 200 that has no content but text, and no field that the format does not know.
+
+        Return what ``read_body`` returns, with a message that a frame can carry. Return None for any other body.
+        """
+
+
 @runtime_checkable
 class ContinuingApi(ProviderApi, Protocol):
     """A wire format in which the provider may stop at its own limit, and continue the answer in another response."""
