@@ -35,7 +35,7 @@ _SUFFIXES: dict[str, InputFormat] = {
     ".pq": "parquet",
     ".txt": "txt",
 }
-_FEW_COMPRESSED = 2048
+_FEW_COMPRESSED = 512
 """Compressed bytes that are decompressed at once: few, because a block of zstd may grow a thousandfold."""
 
 
