@@ -62,12 +62,18 @@ class Providers:
         """The formats of a provider that takes one of OpenAI's two APIs for each run."""
 
     def prepare(
-        self, request: RunRequest, api_key: str | None, base_url: str | None = None, chosen_key: str = ""
+        self,
+        request: RunRequest,
+        api_key: str | None,
+        base_url: str | None = None,
+        chosen_key: str = "",
+        wire_format: str = "",
     ) -> Prepared:
         """Build the request of a run. Raises ProviderFailedError if it cannot be built.
 
         ``api_key`` and ``base_url`` are the caller's: see :class:`headrace.wire.messages.Run`. ``chosen_key``: the short
-        hash of the worker's key to use, if the provider has several.
+        hash of the worker's key to use, if the provider has several. ``wire_format``: one of OpenAI's two, if the run
+        must have it; the provider must be OpenAI or a compatible server.
         """
         settings = self._settings.get(request.provider)
         if settings is None:
@@ -77,8 +83,11 @@ class Providers:
         if base_url is not None:
             settings = msgspec.structs.replace(settings, base_url=base_url.rstrip("/"))
         self._check_address(settings, is_callers=base_url is not None)
-        is_by_model = settings.api == OPENAI_BY_MODEL
-        declared = self._wire_format(settings, CHAT if is_by_model else settings.api)
+        if wire_format and settings.api not in {OPENAI_BY_MODEL, CHAT, RESPONSES}:
+            reason = f"{settings.name} has no API in the form {wire_format}"
+            raise ProviderFailedError(ProviderFailure("invalid_request", reason, argument="model"))
+        is_by_model = settings.api == OPENAI_BY_MODEL and not wire_format
+        declared = self._wire_format(settings, wire_format or (CHAT if is_by_model else settings.api))
         api = api_for(request, settings, declared)  # before the key: its absence is told only if the format can be used
         # Never send a key of the engine to an address that the caller names.
         is_callers = api_key is not None or base_url is not None
@@ -91,6 +100,21 @@ class Providers:
 
         name, http = choose(request, build)
         return Prepared(self._of_openai[name], self._of_openai[name].api, http, key)
+
+    def access(self, provider: str) -> tuple[ProviderSettings, str | None]:
+        """Return a provider's settings, and the worker's first key for it. Raises ProviderFailedError if there is none."""
+        settings = self._settings.get(provider)
+        if settings is None:
+            raise ProviderFailedError(ProviderFailure("invalid_request", f"there is no provider {provider} any more"))
+        self._check_address(settings, is_callers=False)
+        return settings, self._key(settings, "", is_callers=False)
+
+    def wire_format(self, name: str) -> WireFormat:
+        """Return a wire format by its name. Raises ProviderFailedError if it is not loaded."""
+        declared = self._loaded.formats.get(name)
+        if declared is None:
+            raise settings_failure(f"no provider of the settings has the wire format {name} any more")
+        return declared
 
     def _wire_format(self, settings: ProviderSettings, name: str) -> WireFormat:
         declared = self._loaded.formats.get(name)

@@ -163,6 +163,7 @@ class FetchAnswers(BatchMessage, frozen=True, tag=6):
     group: BatchGroup
     batch_id: str
     token: str
+    rows: RowsFile
     results: list[str]
     path: str
 

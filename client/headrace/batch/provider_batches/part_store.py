@@ -1,0 +1,84 @@
+"""PartStore: keeps the parts of a job in its journal, each change at once."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from headrace.batch.journal.job_files import JOURNAL
+from headrace.batch.provider_batches.part import Part
+from headrace.errors import JournalError
+
+_TABLE = "CREATE TABLE IF NOT EXISTS provider_parts (number INTEGER PRIMARY KEY, part BLOB NOT NULL)"
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Part).decode
+
+
+class PartJournal(Protocol):
+    """What the parts need of a journal."""
+
+    def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Return a context in which several changes become one."""
+
+
+class PartStore:
+    """The parts in a journal."""
+
+    def __init__(self, journal: PartJournal) -> None:
+        self._journal = journal
+        with journal.transaction() as connection:
+            connection.execute(_TABLE)
+
+    def load(self) -> list[Part]:
+        """Return all parts."""
+        with self._journal.transaction() as connection:
+            return _parts(connection)
+
+    def save(self, part: Part) -> None:
+        """Keep a part, in place of what was kept of it."""
+        with self._journal.transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO provider_parts VALUES (?, ?)", (part.number, _encode(part)))
+
+    def forget(self, part: Part) -> None:
+        """Keep a part no longer."""
+        with self._journal.transaction() as connection:
+            connection.execute("DELETE FROM provider_parts WHERE number = ?", (part.number,))
+
+
+class NoJournal:
+    """In place of a journal, for a job that has none: the parts are lost with the process."""
+
+    def __init__(self) -> None:
+        self._connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Return the connection."""
+        yield self._connection
+
+
+def stored_parts(directory: Path) -> list[Part]:
+    """Return the parts of a job in a directory, also while the job runs. None of them if there is no job.
+
+    Raises JournalError if the journal cannot be read.
+    """
+    path = directory / JOURNAL
+    if not path.exists():
+        return []
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            return _parts(connection)
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error):
+            return []
+        raise JournalError(str(path), f"the journal cannot be read: {error}") from None
+
+
+def _parts(connection: sqlite3.Connection) -> list[Part]:
+    return [_decode(part) for (part,) in connection.execute("SELECT part FROM provider_parts ORDER BY number")]
