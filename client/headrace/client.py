@@ -43,8 +43,11 @@ if TYPE_CHECKING:
 
     from headrace.async_streams import AsyncLocalStream
     from headrace.batch.engine_rows import EngineRows
+    from headrace.batch.journal.journal import Journal
+    from headrace.batch.provider_batches.provider_runs import ProviderRuns
     from headrace.connections.client_process import ClientProcess
     from headrace.runs.typed_answer import TypedAnswer
+    from headrace.schemas.response_type import ResponseType
     from headrace.status import EngineStatus
 
 R = TypeVar("R")
@@ -331,6 +334,28 @@ class Client(ToolClient):
 
         self._begin()
         return EngineRows(self._starter, self._number, shared)
+
+    def _provider_runs(
+        self,
+        directory: Path,
+        journal: Journal | None = None,
+        *,
+        background: Literal["2h", "8h"] | None = None,
+        shared: Mapping[str, Any] | None = None,
+        response_type: ResponseType | None = None,
+    ) -> ProviderRuns:
+        """Return what runs the rows of a batch job through the provider's batch API: see :class:`ProviderRuns`."""
+        from headrace.batch.provider_batches.provider_runs import ProviderRuns
+
+        self._begin()
+        return ProviderRuns(
+            self._starter,
+            directory,
+            journal=journal,
+            background=background,
+            shared=shared,
+            response_type=response_type,
+        )
 
     def _check_may_wait(self, wanted: str) -> None:
         """Raise EngineUnavailableError on the I/O thread, which would wait for itself."""

@@ -24,7 +24,8 @@ _encode = msgspec.msgpack.Encoder().encode
 class StoredRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """A row of a job, as it is kept until its batch is over.
 
-    ``request``: the encoded RunRequest. ``names``: the arguments of the row that are short texts, such as its model.
+    ``request``: the encoded RunRequest. ``provider``, ``model``: its own. ``arguments``: those that the row's record
+    repeats. ``schema``: stands for the schema of the row's ``response_type``; empty: it has none.
     """
 
     number: int
@@ -33,7 +34,10 @@ class StoredRow(msgspec.Struct, frozen=True, omit_defaults=True):
     form: str
     hash: bytes
     request: bytes
-    names: dict[str, str] = {}
+    provider: str
+    model: str
+    arguments: dict[str, Any] = {}
+    schema: bytes = b""
 
 
 def encode_batch_frame(message: msgspec.Struct) -> bytes:

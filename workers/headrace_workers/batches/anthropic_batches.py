@@ -75,9 +75,10 @@ class AnthropicBatches:
         declared: WireFormat,
         sent: HttpRequest,
         model: str,
-        settings: ProviderSettings,  # noqa: ARG002
+        settings: ProviderSettings,
     ) -> BatchGroup:
         """Return the group of a row: a batch has one API version, and one set of betas."""
+        del model  # a batch may have several
         headers = secretless(sent.headers, "anthropic-")
         return BatchGroup(settings.name, "anthropic", declared.name, headers=headers)
 
@@ -129,9 +130,10 @@ class AnthropicBatches:
         access: BatchAccess,
         batch_id: str,
         results: list[str],
-        rows: RowSource,  # noqa: ARG002
+        rows: RowSource,
     ) -> Iterator[ProviderAnswer | None]:
         """Read the results. Their address is not taken from the batch, so that the key goes to the provider only."""
+        del results
         headers = [*access.headers, *_version(access)]
         with access.http.lines(access.api, access.url(f"{_PATH}/{batch_id}/results"), headers) as lines:
             for line in lines:

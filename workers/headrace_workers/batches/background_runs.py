@@ -79,9 +79,10 @@ class BackgroundRuns:
         access: BatchAccess,
         batch_id: str,
         results: list[str],
-        rows: RowSource,  # noqa: ARG002
+        rows: RowSource,
     ) -> Iterator[ProviderAnswer | None]:
         """Get the answer again, for a job that was killed after the run had ended."""
+        del results
         number = next(row.number for row, _ in rows.bodies())
         for answer in self.poll(access, batch_id).answers:
             yield msgspec.structs.replace(answer, number=number)

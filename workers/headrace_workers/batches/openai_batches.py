@@ -118,9 +118,10 @@ class OpenAIBatches:
         access: BatchAccess,
         batch_id: str,
         results: list[str],
-        rows: RowSource,  # noqa: ARG002
+        rows: RowSource,
     ) -> Iterator[ProviderAnswer | None]:
         """Read the output file and the error file."""
+        del batch_id
         for file_id in results:
             with access.http.lines(access.api, access.url(f"/files/{file_id}/content"), access.headers) as lines:
                 for line in lines:

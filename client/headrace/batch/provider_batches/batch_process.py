@@ -126,7 +126,9 @@ class BatchProcess:
             raise ConfigurationError(said)
         if self._deaths >= _MOST_DEATHS:
             last = " | ".join(self._last_lines())
-            raise EngineUnavailableError(_NAME, f"the batch process died {self._deaths} times: {last}; its log is {self._log}")
+            raise EngineUnavailableError(
+                _NAME, f"the batch process died {self._deaths} times: {last}; its log is {self._log}"
+            )
         self._process = self._start()
         # One after the other: only one answer can be returned. The others come when the next process dies or answers.
         for call in list(self._calls.values()):
@@ -155,7 +157,9 @@ class BatchProcess:
 
 def _lost(call: CreateBatch) -> CallFailed:
     reason = "the batch process died while the batch was being created"
-    return CallFailed(call.call, Failed("", 0, 0, "provider_unavailable", reason, may_retry=True), may_have_arrived=True)
+    return CallFailed(
+        call.call, Failed("", 0, 0, "provider_unavailable", reason, may_retry=True), may_have_arrived=True
+    )
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

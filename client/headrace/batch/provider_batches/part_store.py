@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +13,7 @@ import msgspec
 
 from headrace.batch.journal.job_files import JOURNAL
 from headrace.batch.provider_batches.part import Part
+from headrace.batch.provider_batches.part_commands import Forget, Save
 from headrace.errors import JournalError
 
 _TABLE = "CREATE TABLE IF NOT EXISTS provider_parts (number INTEGER PRIMARY KEY, part BLOB NOT NULL)"
@@ -40,15 +41,17 @@ class PartStore:
         with self._journal.transaction() as connection:
             return _parts(connection)
 
-    def save(self, part: Part) -> None:
-        """Keep a part, in place of what was kept of it."""
+    def change(self, changes: Sequence[Save | Forget]) -> None:
+        """Keep parts, each in place of what was kept of it; or keep them no longer. All at once."""
         with self._journal.transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO provider_parts VALUES (?, ?)", (part.number, _encode(part)))
-
-    def forget(self, part: Part) -> None:
-        """Keep a part no longer."""
-        with self._journal.transaction() as connection:
-            connection.execute("DELETE FROM provider_parts WHERE number = ?", (part.number,))
+            for change in changes:
+                part = change.part
+                if isinstance(change, Save):
+                    connection.execute(
+                        "INSERT OR REPLACE INTO provider_parts VALUES (?, ?)", (part.number, _encode(part))
+                    )
+                else:
+                    connection.execute("DELETE FROM provider_parts WHERE number = ?", (part.number,))
 
 
 class NoJournal:

@@ -1,103 +1,268 @@
 """ProviderRuns: runs the rows of a job through the provider's own batch API, and finds them again after a restart.
 
-It is the way of ``--via-provider`` and ``--background``. See ``DeferredRuns`` for what is different from an engine.
+It is the way of ``--via-provider`` and ``--background``. See ``DeferredRuns`` for what is different from an engine. The
+shell of :class:`BatchStates`: it carries out the commands of the state machine, with the batch process for the requests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import itertools
+import os
+import secrets
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Protocol, Self, assert_never
 
 import msgspec
 
+from headrace.batch.provider_batches.batch_process import BatchProcess
+from headrace.batch.provider_batches.batch_states import BatchStates
+from headrace.batch.provider_batches.batch_status import ProviderBatchStatus, status_of
+from headrace.batch.provider_batches.batch_times import USUAL_TIMES, BatchTimes
+from headrace.batch.provider_batches.gathering import Gathering, SingleRows
+from headrace.batch.provider_batches.held_rows import HeldRows
+from headrace.batch.provider_batches.merging import AnswersOfPart, MergeGroup, PartMerge
+from headrace.batch.provider_batches.part import Part
+from headrace.batch.provider_batches.part_commands import (
+    Ask,
+    CancelExtra,
+    Command,
+    FailRows,
+    Forget,
+    GiveBack,
+    Merge,
+    Save,
+    Stop,
+)
+from headrace.batch.provider_batches.part_limits import LIMITS, PartLimits
+from headrace.batch.provider_batches.part_store import NoJournal, PartJournal, PartStore
+from headrace.batch.provider_batches.row_files import AnswersFile, answers_path, remove_files, rows_of
+from headrace.batch.provider_batches.row_results import error_of, result_of
+from headrace.batch.provider_batches.row_storing import RowStoring, row_of
 from headrace.batch.row import FinishedRow, Row
 from headrace.batch.row_runs import RowRunsState
-from headrace.settings.settings import Settings
+from headrace.connections.run_starter import RunStarter
+from headrace.errors import HeadraceError
+from headrace.files.private_files import make_directories
+from headrace.process.clock import monotonic
+from headrace.schemas.response_type import ResponseType
+from headrace.settings.settings import load_settings
+from headrace.wire.batch_frames import StoredRow
+from headrace.wire.batch_messages import (
+    AnswersFetched,
+    AnswersRead,
+    BatchAnswer,
+    BatchApiName,
+    BatchCall,
+    BatchCancelled,
+    BatchCreated,
+    BatchesFound,
+    BatchPolled,
+    CallFailed,
+    CancelBatch,
+    CreateBatch,
+    EncodeRows,
+    FetchAnswers,
+    FindBatches,
+    PollBatch,
+    ProviderAnswer,
+    ReadAnswers,
+    RowsEncoded,
+    RowsUploaded,
+    RowToEncode,
+    UploadRows,
+)
+from headrace.wire.run_messages import Failed
+from headrace.wire.typed_errors import failure_error
 
 BackgroundWindow = Literal["2h", "8h"]
 """How long OpenAI may take for a background run: the longer, the cheaper."""
 
+_FOLDER = "batches"
+_GROUP = 64
+"""Rows that are encoded or read together."""
+_MOST_ENCODING = 8
+"""Groups of rows that are being encoded at once. Then ``start`` waits."""
+_MOST_FINISHED = 512
+"""Rows that have ended and were not taken. Then no further answers are read."""
+_TOKEN_BYTES = 8
+_LOOK = 5.0
+_TOO_MANY_REQUESTS = 429
 
-class ProviderBatchStatus(msgspec.Struct, frozen=True):
-    """One batch of a job, for people. ``batch_id`` is the provider's id of it; empty until the provider has it.
 
-    ``state``: ``waiting`` (it is being sent), ``running``, ``ended`` (its results are being read) or ``cancelling``.
-    ``done`` and ``failed`` are what the provider told last. A background run is a batch of one row.
-    """
+class JobJournal(PartJournal, Protocol):
+    """What ProviderRuns needs of the job's journal."""
 
-    provider: str
-    state: str
-    rows: int
-    batch_id: str = ""
-    done: int = 0
-    failed: int = 0
+    def stored_record(self, number: int) -> object | None:
+        """Return the record of a row, None if it has none."""
 
 
 class ProviderRuns:
-    """Rows with providers, as ``DeferredRuns``. Used by one thread.
+    """Rows with providers, as ``DeferredRuns``. Used by one thread; any thread may ask for ``state`` and ``batches``.
 
-    * ``settings``: providers, prices and keys, as ``load_settings`` returns them.
-    * ``directory``: the job's directory, or a temporary one for a job without a journal. It keeps the state of the
-      batches, and the rows of a batch until they are recorded (files with mode 0600).
+    * ``starter``: the client's, for the arguments of rows and for prices.
+    * ``directory``: the job's directory, or a temporary one for a job without a journal. A folder in it keeps the rows of
+      a batch until they are recorded (files with mode 0600).
+    * ``journal``: the job's, which keeps the state of the batches. None: they are lost with this process.
     * ``background``: None for batches; else each row is a background run of OpenAI's Responses API.
-    * ``is_wanted(number, hash)``: whether a row has no record yet, and its hash is still this one. None: always.
+    * ``shared``: arguments for each row that has none of its own of that name.
+    * ``response_type``: that of the rows, if they have one. It also reads rows of earlier starts of the job.
     * ``concurrency``: background runs with the provider at once.
 
-    Raises EngineUnavailableError if the process for the requests cannot be started.
+    The keys are those of this process's environment and settings. Raises ConfigurationError if the settings cannot be
+    used, EngineUnavailableError if the process for the requests cannot be started, JournalError.
     """
 
     def __init__(
         self,
-        settings: Settings,
+        starter: RunStarter,
         directory: Path,
         *,
+        journal: JobJournal | None = None,
         background: BackgroundWindow | None = None,
-        is_wanted: Callable[[int, bytes], bool] | None = None,
+        shared: Mapping[str, Any] | None = None,
+        response_type: ResponseType | None = None,
         concurrency: int = 1000,
+        times: BatchTimes = USUAL_TIMES,
+        limits: Mapping[BatchApiName, PartLimits] = LIMITS,
     ) -> None:
-        raise NotImplementedError
+        self._prices = starter.prices
+        self._journal = journal
+        self._background = background or ""
+        self._storing = RowStoring(starter, shared or {})
+        if response_type is not None:
+            self._storing.know(response_type)
+        self._folder = directory / _FOLDER
+        make_directories(self._folder)
+        self._store = PartStore(journal or NoJournal())
+        parts = self._store.load()
+        limits = {**limits, "background": msgspec.structs.replace(limits["background"], batches=concurrency)}
+        self._states = BatchStates(_new_token, times, limits)
+        numbers = itertools.count(max((part.number for part in parts), default=0) + 1)
+        self._gathering = Gathering(self._folder, limits, _new_token, numbers.__next__)
+        self._singles = SingleRows(self._folder, _new_token, numbers.__next__)
+        self._held = HeldRows(parts)
+        self._states.restore(parts, monotonic())
+        self._rows_files: dict[str, int] = {}
+        """File of rows → how many parts have rows in it."""
+        for part in parts:
+            self._count_file(part, 1)
+        self._sweep()
+        self._calls = itertools.count(1)
+        self._asked: dict[int, Part] = {}
+        """Call → the part that it is about. Only calls that the state machine waits for."""
+        self._encoding: dict[int, list[StoredRow]] = {}
+        self._reading: dict[int, tuple[PartMerge, list[StoredRow]]] = {}
+        self._merges: dict[int, PartMerge] = {}
+        """Part → its rows that are being handed out, or are not all recorded."""
+        self._polled_answers: dict[int, list[ProviderAnswer]] = {}
+        self._finished: deque[FinishedRow] = deque()
+        self._to_encode: list[StoredRow] = []
+        self._passed = 0
+        """The highest number of a row that was started: the job has come so far in its input."""
+        self._has_ended_input = False
+        self._is_cancelling = False
+        self._is_closed = False
+        self._stopped: HeadraceError | None = None
+        self._rate_limited = 0
+        self._process = BatchProcess(load_settings(os.environ), self._folder)
+
+    # What a job calls.
 
     def start(self, rows: Sequence[Row]) -> None:
         """Put rows into batches. A row that is with the provider already is not sent again."""
-        raise NotImplementedError
+        self._storing.begin_group()
+        for row in rows:
+            self._passed = max(self._passed, row.number)
+            if self._held.has(row.number) and not self._is_handed_out(row.number):
+                continue
+            self._forget_handed_out((row.number,))
+            try:
+                stored = self._storing.stored(row)
+            except HeadraceError as error:
+                self._finished.append(FinishedRow(row, error))
+                continue
+            self._to_encode.append(stored)
+            if len(self._to_encode) >= _GROUP:
+                self._encode()
+        while len(self._encoding) > _MOST_ENCODING:
+            self._turn(_LOOK)
 
     def end_input(self) -> None:
         """Send the rows that wait for a full batch. Rows that are started later are sent with the next ``take``."""
-        raise NotImplementedError
+        self._has_ended_input = True
+        self._encode()
 
     def take(self, timeout: float) -> list[FinishedRow]:
         """Return rows that have ended: some hundred at most. If there are none, wait ``timeout`` seconds at most.
 
-        Raises AuthenticationError, InvalidRequestError or ProviderError if the provider refuses the job as a whole.
-        Nothing is lost then: the next start goes on.
+        Raises AuthenticationError, RateLimitError or another error of the provider if it refuses the job as a whole; and
+        EngineUnavailableError if the batch process dies again and again. The rows stay where they are: the next start of
+        the job goes on.
         """
-        raise NotImplementedError
+        until = monotonic() + timeout
+        self._turn(0.0)
+        while not self._finished and self._stopped is None and (left := until - monotonic()) > 0:
+            if not self._has_rows:
+                break
+            self._turn(left)
+        taken = list(self._finished)
+        self._finished.clear()
+        if not taken and self._stopped is not None:
+            raise self._stopped
+        return taken
 
     @property
     def state(self) -> RowRunsState:
-        """``running``: rows of batches that the provider has. ``waiting``: all others that are not recorded yet."""
-        raise NotImplementedError
+        """``running``: rows of batches that the provider has. ``waiting``: all others that were not returned yet."""
+        running = waiting = 0
+        for live in self._states.parts():
+            part = live.part
+            merge = self._merges.get(part.number)
+            if merge is not None:
+                running += merge.left
+            elif part.state in ("running", "ended"):
+                running += part.row_count
+            else:
+                waiting += part.row_count
+        waiting += len(self._to_encode) + sum(map(len, self._encoding.values()))
+        waiting += self._gathering.rows + self._singles.rows
+        running += sum(len(rows) for _, rows in list(self._reading.values())) + len(self._finished)
+        return RowRunsState(running, waiting, "limit" if waiting else "", self._rate_limited)
 
     def batches(self) -> list[ProviderBatchStatus]:
         """Return the batches of the job that are not over, for people."""
-        raise NotImplementedError
+        return [status_of(live.part, live.done, live.failed) for live in self._states.parts()]
 
     def recorded(self, numbers: Sequence[int]) -> None:
         """Note that rows that ``take`` has returned are in the journal."""
-        raise NotImplementedError
+        self._forget_handed_out(numbers)
 
     def cancel(self) -> None:
         """Cancel all batches. ``take`` still returns what the provider has run by then."""
-        raise NotImplementedError
+        self._is_cancelling = True
+        self._to_encode.clear()
+        self._gathering.drop()
+        self._singles.drop()
+        self._states.cancel(monotonic())
 
     def abort(self) -> None:
         """Do the same as :meth:`close`."""
-        raise NotImplementedError
+        self.close()
 
     def close(self) -> None:
         """Leave the batches to the provider. The next start of the job finds them again. May be called twice."""
-        raise NotImplementedError
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._process.close()
+        self._gathering.drop()
+        self._singles.drop()
+        self._singles.close()
+        self._sweep()
 
     def __enter__(self) -> Self:
         return self
@@ -105,10 +270,273 @@ class ProviderRuns:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    # One turn: answers, what is due, what can be handed out.
 
-def live_batches(directory: Path) -> list[ProviderBatchStatus]:
-    """Return the batches of a job that are not over, read from its directory. The job may be running.
+    @property
+    def _has_rows(self) -> bool:
+        state = self.state
+        return bool(state.running or state.waiting)
 
-    A job that begins anew (``--force``) must not lose them: cancel them first.
-    """
-    raise NotImplementedError
+    def _turn(self, timeout: float) -> None:
+        """Handle the answers that are there, and do what is due. If there are none, wait for one."""
+        if self._is_closed:
+            return
+        self._proceed()
+        wait = 0.0 if self._finished else min(timeout, max(self._states.next_due() - monotonic(), 0.0))
+        commands: list[Command] = []
+        taken = self._process.take(wait)
+        while taken is not None:
+            commands += self._answered(*taken)
+            taken = self._process.take(0.0)
+        self._carry_out(commands)
+        self._proceed()
+
+    def _proceed(self) -> None:
+        now = monotonic()
+        commands: list[Command] = []
+        if self._has_ended_input and not self._is_cancelling:
+            self._encode()
+            # Rows that are sent again come while others are handed out: they are sent together.
+            if not self._encoding and not self._merges:
+                for part in self._gathering.close_all():
+                    commands += self._added(part, now)
+        while self._singles.rows and self._states.has_room("background"):
+            commands += self._added(self._singles.next(), now)
+        self._carry_out(commands)
+        if self._stopped is None:
+            self._carry_out(self._states.due(now, time.time()))
+        for merge in list(self._merges.values()):
+            if len(self._finished) + _GROUP * len(self._reading) >= _MOST_FINISHED:
+                break
+            if not merge.is_over:
+                self._hand_out(merge, merge.next(_GROUP))
+
+    def _answered(self, call: BatchCall, answer: BatchAnswer) -> list[Command]:
+        """Handle an answer. Return what the state machine wants done."""
+        match answer:
+            case RowsEncoded():
+                return self._encoded(answer)
+            case AnswersRead():
+                self._read(answer, time.time())
+                return []
+            case CallFailed() if isinstance(call, EncodeRows | ReadAnswers):
+                self._rows_failed(call, answer.failed)
+                return []
+            case _:
+                part = self._asked.pop(call.call, None)
+                if part is None:
+                    return []  # a second batch of a part was cancelled
+                return self._step_taken(part.number, answer)
+
+    def _step_taken(self, number: int, answer: BatchAnswer) -> list[Command]:
+        """Tell the state machine of an answer to one of its questions."""
+        states, now = self._states, monotonic()
+        match answer:
+            case RowsUploaded():
+                return states.uploaded(number, answer.file_id, time.time())
+            case BatchCreated():
+                return states.created(number, answer.batch_id, now)
+            case BatchesFound():
+                return states.found(number, answer, now, time.time())
+            case BatchPolled():
+                if answer.answers:
+                    self._polled_answers[number] = answer.answers
+                return states.polled(number, answer, now)
+            case AnswersFetched():
+                return states.fetched(number, answer.own, answer.foreign, now)
+            case BatchCancelled():
+                return states.cancelled(number, now)
+            case CallFailed():
+                self._rate_limited += answer.failed.status_code == _TOO_MANY_REQUESTS
+                return states.step_failed(number, answer.failed, now, may_have_arrived=answer.may_have_arrived)
+            case RowsEncoded() | AnswersRead():
+                return []
+            case _:
+                assert_never(answer)
+
+    def _rows_failed(self, call: EncodeRows | ReadAnswers, failed: Failed) -> None:
+        """The batch process could not encode some rows, or not read their answers."""
+        if isinstance(call, EncodeRows):
+            for stored in self._encoding.pop(call.call):
+                self._finish(stored, failure_error(failed, stored.provider, ""))
+            return
+        merge, rows = self._reading.pop(call.call)
+        for stored in rows:
+            self._finish(stored, error_of(merge.part, stored.number, failed, stored.provider))
+
+    # Commands of the state machine.
+
+    def _carry_out(self, commands: Sequence[Command]) -> None:
+        """Carry out commands: first the changes of the journal, all at once, at last the removal of files."""
+        changes = [command for command in commands if isinstance(command, Save | Forget)]
+        if changes:
+            self._store.change(changes)
+        for command in commands:
+            self._do(command)
+        for command in changes:
+            if isinstance(command, Forget):
+                self._forget(command.part)
+
+    def _do(self, command: Command) -> None:
+        match command:
+            case Ask():
+                self._ask(command)
+            case CancelExtra():
+                self._process.send(CancelBatch(next(self._calls), command.part.group, command.batch_id))
+            case Merge():
+                self._merge(command.part, command.failed)
+            case FailRows():
+                self._fail(command.part, command.numbers, command.failed)
+            case GiveBack():
+                self._take_back(rows_of(command.part))
+            case Stop():
+                self._stopped = error_of(command.part, 0, command.failed, command.part.group.provider)
+            case Save() | Forget():
+                pass  # done by _carry_out
+            case _:
+                assert_never(command)
+
+    def _ask(self, ask: Ask) -> None:
+        part, group, call = ask.part, ask.part.group, next(self._calls)
+        self._asked[call] = part
+        match ask.step:
+            case "upload":
+                self._process.send(UploadRows(call, group, part.token, part.rows))
+            case "create":
+                self._process.send(CreateBatch(call, group, part.token, part.rows, part.file_id))
+            case "find":
+                self._process.send(FindBatches(call, group, part.token, part.submitted_at, part.requests))
+            case "poll":
+                self._process.send(PollBatch(call, group, part.batch_id))
+            case "fetch":
+                path = str(answers_path(part))
+                self._process.send(FetchAnswers(call, group, part.batch_id, part.token, part.rows, part.results, path))
+            case "cancel":
+                self._process.send(CancelBatch(call, group, part.batch_id))
+            case _:
+                assert_never(ask.step)
+
+    def _added(self, part: Part, now: float) -> list[Command]:
+        self._count_file(part, 1)
+        return self._states.add(part, now)
+
+    def _forget(self, part: Part) -> None:
+        """Forget a part that is over, and remove its files."""
+        self._held.forget(part)
+        self._count_file(part, -1)
+        remove_files(part, has_own_rows=part.rows.path not in self._rows_files)
+
+    def _merge(self, part: Part, failed: Failed | None) -> None:
+        polled = self._polled_answers.pop(part.number, None)
+        if failed is not None:
+            answers: Any = AnswersOfPart({})
+        elif polled is not None:
+            answers = AnswersOfPart(dict.fromkeys(part.numbers(), polled))
+        else:
+            answers = AnswersFile(answers_path(part))
+        self._merges[part.number] = PartMerge(part, answers, failed, self._is_wanted)
+
+    def _fail(self, part: Part, numbers: Sequence[int], failed: Failed) -> None:
+        """End some rows of a part with an error. ``part`` still has them."""
+        wanted = frozenset(numbers)
+        for stored in rows_of(part):
+            if stored.number in wanted and self._is_wanted(stored.number):
+                self._finish(stored, error_of(part, stored.number, failed, stored.provider))
+        self._held.lose(numbers)
+
+    def _take_back(self, rows: Iterable[StoredRow]) -> None:
+        """Take rows from a part that has lost them. They go into further parts, unless the job is being cancelled."""
+        for stored in rows:
+            self._held.lose((stored.number,))
+            # The job will start the rows that it has not come to yet.
+            if not self._is_cancelling and stored.number <= self._passed and self._is_wanted(stored.number):
+                self._to_encode.append(stored)
+
+    # Rows.
+
+    def _encode(self) -> None:
+        """Have the rows that wait for it encoded."""
+        while self._to_encode:
+            rows, self._to_encode = self._to_encode[:_GROUP], self._to_encode[_GROUP:]
+            call = next(self._calls)
+            self._encoding[call] = rows
+            to_encode = [RowToEncode(stored.number, stored.request) for stored in rows]
+            self._process.send(EncodeRows(call, to_encode, self._background))
+
+    def _encoded(self, answer: RowsEncoded) -> list[Command]:
+        now = monotonic()
+        commands: list[Command] = []
+        rows = self._encoding.pop(answer.call)
+        if self._is_cancelling:
+            return []
+        for stored, row in zip(rows, answer.rows, strict=True):
+            if row.group is None:
+                failed = row.failed or Failed("", 0, 0, "invalid_request", "the row cannot be sent")
+                self._finish(stored, failure_error(failed, stored.provider, ""))
+            elif row.group.api == "background":
+                self._singles.add(stored, row.group)
+            elif (part := self._gathering.add(stored, row, row.group)) is not None:
+                commands += self._added(part, now)
+        return commands
+
+    def _hand_out(self, merge: PartMerge, group: MergeGroup) -> None:
+        if group.to_read:
+            call = next(self._calls)
+            self._reading[call] = merge, [stored for stored, _ in group.to_read]
+            self._process.send(ReadAnswers(call, merge.part.group, [row for _, row in group.to_read]))
+        for stored, failed in group.failed:
+            self._finish(stored, error_of(merge.part, stored.number, failed, stored.provider))
+        self._take_back(group.given_back)
+        self._look_at(merge)
+
+    def _read(self, answer: AnswersRead, wall: float) -> None:
+        merge, rows = self._reading.pop(answer.call)
+        for stored, end in zip(rows, answer.ends, strict=True):
+            response_type = self._storing.response_type(stored)
+            self._finish(stored, result_of(merge.part, stored, end, self._prices, wall, response_type))
+
+    def _finish(self, stored: StoredRow, result: Any) -> None:
+        self._finished.append(FinishedRow(row_of(stored), result))
+
+    def _is_wanted(self, number: int) -> bool:
+        return self._journal is None or self._journal.stored_record(number) is None
+
+    def _is_handed_out(self, number: int) -> bool:
+        return any(number in merge.unrecorded for merge in self._merges.values())
+
+    def _forget_handed_out(self, numbers: Iterable[int]) -> None:
+        """Rows that were handed out are recorded, or are sent again: their parts no longer have them."""
+        if not self._merges:
+            return
+        gone = set(numbers)
+        for merge in list(self._merges.values()):
+            if not merge.unrecorded.isdisjoint(gone):
+                merge.unrecorded -= gone
+                self._look_at(merge)
+
+    def _look_at(self, merge: PartMerge) -> None:
+        """If all rows of a part are recorded, it is over."""
+        if merge.is_over and not merge.unrecorded and merge.part.number in self._merges:
+            del self._merges[merge.part.number]
+            self._carry_out(self._states.merged(merge.part.number))
+
+    # Files.
+
+    def _count_file(self, part: Part, by: int) -> None:
+        count = self._rows_files.get(part.rows.path, 0) + by
+        if count > 0:
+            self._rows_files[part.rows.path] = count
+        else:
+            self._rows_files.pop(part.rows.path, None)
+
+    def _sweep(self) -> None:
+        """Remove files of rows that no part has: a killed process left them."""
+        kept = tuple(self._rows_files)
+        with contextlib.suppress(OSError):
+            for path in self._folder.iterdir():
+                if path.suffix != ".log" and not str(path).startswith(kept or ("\0",)):
+                    path.unlink(missing_ok=True)
+
+
+def _new_token() -> str:
+    return secrets.token_hex(_TOKEN_BYTES)
