@@ -130,8 +130,8 @@ def test_figures_are_short_and_never_promise_too_much() -> None:
         "$0.01",
         "$1,234.57",
     ]
-    assert [duration(each) for each in (0.9, 59.9, 61, 3600, 90_000)] == [
-        "0 s",
+    assert [duration(each) for each in (0.94, 59.9, 61, 3600, 90_000)] == [
+        "0.9 s",
         "59 s",
         "1 min 1 s",
         "1 h 0 min",

@@ -148,8 +148,8 @@ class BatchJob:
 
     def interrupt(self) -> None:
         """Start no further rows, and finish what runs. The second call aborts what runs. Returns at once."""
+        # No event is set: a signal handler would wait for ever for the lock of an event that its own thread waits for.
         self._interrupts += 1
-        self._wake.set()
 
     def progress(self) -> BatchProgress:
         """Return the figures of this moment. Cheap enough for ten times a second."""
@@ -435,7 +435,9 @@ def _begun(rows: Iterable[Row | BadRow], journal: Journal | None, options: Batch
     else:
         total = len(selection.numbers)
         waiting = sum(1 for _ in selection.among(journal.waiting_numbers()))
-        counts = JobCounts(now, total, done_before=total - waiting, cost_before=totals.cost)
+        failed = sum(1 for _ in selection.among(journal.failed_numbers()))
+        done = total - waiting - failed
+        counts = JobCounts(now, total, done_before=done, failed_before=failed, cost_before=totals.cost)
     return selection, counts
 
 

@@ -145,6 +145,17 @@ class Journal:
             for (number,) in chunk:
                 yield number
 
+    def failed_numbers(self) -> Iterator[int]:
+        """Iterate the numbers of the rows whose record is a failure, in order. Memory is bounded."""
+        last = 0
+        while chunk := self._connection.execute(
+            "SELECT number FROM records WHERE file = ? AND number > ? ORDER BY number LIMIT ?",
+            (ERRORS_FILE, last, _CHUNK),
+        ).fetchall():
+            last = chunk[-1][0]
+            for (number,) in chunk:
+                yield number
+
     def done_with_hash(self, row_hash: bytes) -> int | None:
         """Return the number of a row with this hash whose record is a success, None if there is none.
 

@@ -20,6 +20,8 @@ _LOOK_INTERVAL = 0.2
 _LINE_INTERVAL = 5.0
 """Seconds between two lines in a pipe."""
 
+_STOPPING = ("finishing", "aborting")
+
 Seen = BatchProgress | int
 """The figures of a job, or how many rows were read so far."""
 
@@ -113,7 +115,7 @@ class PlainDisplay:
         due = monotonic() + self._interval
         while not self._is_over.wait(min(_LOOK_INTERVAL, self._interval)):
             seen = self._look()
-            if not isinstance(seen, int) and seen.phase != self._phase:
+            if not isinstance(seen, int) and seen.phase in _STOPPING and seen.phase != self._phase:
                 self._phase = seen.phase
                 self.note(state_line(seen))
             if (now := monotonic()) >= due:

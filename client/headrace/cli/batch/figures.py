@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 _FEW = 10
-"""A rate below this has a decimal."""
+"""A rate, and a number of seconds, below this has a decimal."""
 _CENT = 0.01
 _LEAST_COST = 0.0001
 """The least cost that is written with its figures."""
@@ -39,8 +39,10 @@ def money(cost: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration as ``8 s``, ``2 min 5 s``, ``3 h 4 min`` or ``2 d 5 h``."""
+    """Return a duration as ``0.8 s``, ``42 s``, ``2 min 5 s``, ``3 h 4 min`` or ``2 d 5 h``."""
     whole = max(math.floor(seconds), 0)
+    if whole < _FEW:
+        return f"{max(seconds, 0):.1f} s"
     if whole < _MINUTE:
         return f"{whole} s"
     if whole < _HOUR:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from headrace.batch.records.record_lines import error_code
 from headrace.batch.row import BadRow, FinishedRow, Row
 from headrace.errors import HeadraceError
 
@@ -24,16 +25,16 @@ class FailureNotes:
 
     @property
     def examples(self) -> dict[str, FailedExample]:
-        """Kind of error → its first row."""
+        """Word for a kind of failure → its first row."""
         return dict(self._examples)
 
     def note(self, ended: FinishedRow | BadRow) -> None:
         """Note a row if it failed."""
         if isinstance(ended, BadRow):
             text = ended.problem if ended.argument is None else f"{ended.argument}: {ended.problem}"
-            self._note("BadRow", ended, text)
+            self._note(error_code(ended), ended, text)
         elif isinstance(ended.result, HeadraceError):
-            self._note(type(ended.result).__name__, ended.row, str(ended.result))
+            self._note(error_code(ended.result), ended.row, str(ended.result))
 
     def _note(self, kind: str, row: Row | BadRow, text: str) -> None:
         if kind not in self._examples:

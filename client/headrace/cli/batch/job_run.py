@@ -69,6 +69,8 @@ class _JobRun:
         self._journal = journal
         self._notes = FailureNotes()
         self._rows_read = 0
+        self._bad_now = 0
+        """Rows that cannot be read, and that have their record from this start."""
         self._progress: BatchProgress | None = None
 
     def run(self) -> None:
@@ -92,7 +94,9 @@ class _JobRun:
             source = self._plan.input
             if source == STREAM:
                 source = str(stack.enter_context(copied_input(sys.stdin.buffer, self._files.directory / INPUT)))
-            self._journal.scan(self._counted(RowSource(source, self._plan.rows)), self._bad_row_line)
+            failed_before = 0 if self._switches.retry_failed else self._journal.totals().failed
+            found = self._journal.scan(self._counted(RowSource(source, self._plan.rows)), self._bad_row_line)
+            self._bad_now = found.bad if found.is_first else max(found.totals.failed - failed_before, 0)
         kept = self._files.directory / INPUT if self._plan.input == STREAM else self._plan.input
         return RowSource(kept, self._plan.rows)
 
@@ -108,18 +112,28 @@ class _JobRun:
     def _run_rows(self, client: Client, rows: RowSource, display: Display) -> None:
         options = self._plan.run
         job = BatchJob(client._row_runs(options.of_all_rows()), rows, self._journal, options)  # noqa: SLF001
-        display.watch(job.progress)
+        display.watch(lambda: self._with_bad_rows(job.progress()))
         output = StreamOutput(self._journal, _Stdout()) if self._plan.output == STREAM else None
         try:
             with stop_signals(job.interrupt):
-                for ended in job.run():
-                    self._notes.note(ended.finished)
+                for group in job.run_groups():
+                    for ended in group:
+                        self._notes.note(ended.finished)
                     if output is not None:
                         output.advance()
                 if output is not None:
                     output.finish()
         finally:
-            self._progress = job.progress()
+            self._progress = self._with_bad_rows(job.progress())
+
+    def _with_bad_rows(self, progress: BatchProgress) -> BatchProgress:
+        """Return figures in which the rows that this start could not read are no failures of an earlier start."""
+        if not self._bad_now:
+            return progress
+        before = max(progress.failed_before - self._bad_now, 0)
+        bad = progress.failed_before - before
+        errors = {**progress.errors, "bad_row": bad} if bad else progress.errors
+        return msgspec.structs.replace(progress, failed=progress.failed + bad, failed_before=before, errors=errors)
 
     @property
     def exit_code(self) -> ExitCode:

@@ -118,7 +118,7 @@ def hold_up(progress: BatchProgress) -> str:
 
 
 def state_line(progress: BatchProgress) -> str:
-    """Return what Ctrl-C does next, or what it has done."""
+    """Return what Ctrl-C does next, or what it has done; empty at the end."""
     under_way = progress.running + progress.waiting
     match progress.phase:
         case "running":
@@ -126,8 +126,10 @@ def state_line(progress: BatchProgress) -> str:
         case "finishing":
             rows = counted(under_way, "row that runs", "rows that run")
             return f"Stopping: waits for {rows}. Ctrl-C again stops at once; these rows run again next time."
-        case _:
+        case "aborting":
             return "Stopping."
+        case _:
+            return ""
 
 
 def errors_line(errors: Mapping[str, int]) -> str:

@@ -51,8 +51,8 @@ def summary_lines(summary: JobSummary) -> Iterator[SummaryLine]:
     yield SummaryLine(_head(summary), is_problem=failed > 0 or not summary.is_complete)
     if progress.done or progress.failed:
         yield SummaryLine(f"  {_effort(progress)}")
-    if reused := reused_rows(progress):
-        yield SummaryLine(f"  {reused}")
+        if reused := reused_rows(progress):
+            yield SummaryLine(f"  {reused}")
     for kind, count in sorted(summary.errors.items(), key=lambda item: (-item[1], item[0])):
         yield SummaryLine(f"  {counted(count, 'row')} failed: {kind}{_example(summary.examples.get(kind))}", True)
     if progress.done + progress.done_before:
