@@ -124,12 +124,11 @@ def _output(result: RunLocalResult, status: str) -> list[dict[str, Any]]:
 def _texts(result: RunLocalResult) -> list[dict[str, Any]]:
     texts: list[dict[str, Any]] = []
     if result.text or not (result.refusal or result.tool_calls or result.incomplete_tool_calls or result.images):
-        text: dict[str, Any] = {"type": "output_text", "text": result.text, "annotations": []}
-        if result.logprobs is not None:
-            text["logprobs"] = [_with_bytes(token) for token in logprobs_of(result.logprobs)]
-        texts.append(text)
+        texts.append({"type": "output_text", "text": result.text, "annotations": []})
     if result.refusal:
         texts.append({"type": "refusal", "refusal": result.refusal})
+    if texts and result.logprobs is not None:
+        texts[-1]["logprobs"] = [_with_bytes(token) for token in logprobs_of(result.logprobs)]
     return texts
 
 
