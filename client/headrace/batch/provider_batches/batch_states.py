@@ -33,10 +33,12 @@ from headrace.wire.batch_messages import BatchApiName, BatchesFound, BatchPolled
 from headrace.wire.bounds import cut
 from headrace.wire.run_messages import Failed
 
-MAX_FAILURES = 16
-"""Failures in a row of one step, after which the job stops. With the pauses between them they take over half an hour."""
+MAX_FAILURES = 45
+"""Failures in a row of one step, after which the job stops. With the pauses between them they take three hours."""
 MAX_ROOM_REFUSALS = 100
 """How often a part is sent again after the provider had no room for it."""
+MAX_CREATING = 16
+"""Background runs that are being started at once. After a kill it is not known of these whether they were."""
 MAX_BLAMES = 10
 """How often a part is sent again without the rows that the provider refused. Then all its rows fail."""
 _NO_ROOM = frozenset(("token_limit_exceeded", "RESOURCE_EXHAUSTED", "rate_limit_exceeded", "UNAVAILABLE", "INTERNAL"))
@@ -86,6 +88,8 @@ class BatchStates:
         """Parts that wait until fewer batches are with the provider."""
         self._submitted: dict[BatchApiName, int] = {}
         """Parts with the provider, or on their way to it."""
+        self._creating = 0
+        """Background runs that are being started."""
         self._is_cancelling = False
 
     # What a job has.
@@ -156,13 +160,16 @@ class BatchStates:
                 return self._ask(live, "cancel")
             case "running":
                 return self._ask(live, "poll")
+            case "ended" if not part.batch_id:
+                return self._merge(live, _lost())
             case "ended":
                 return self._ask(live, "fetch")
 
     def _submit(self, live: LivePart, wall: float) -> list[Command]:
         part = live.part
         api = part.group.api
-        if self._submitted.get(api, 0) >= self._limits[api].batches:
+        is_busy = api == "background" and self._creating >= MAX_CREATING
+        if is_busy or self._submitted.get(api, 0) >= self._limits[api].batches:
             self._ready.setdefault(api, deque()).append(part.number)
             return []
         self._count_in(live)
@@ -193,12 +200,16 @@ class BatchStates:
         """The provider's batches were searched for the part's."""
         live = self._answered(number)
         part = live.part
-        taken = {other.part.batch_id for other in self._parts.values()} | {*part.not_ours}
+        # A batch that another part only may have made is looked into by both: its results show which one it was.
+        taken = {other.part.batch_id for other in self._parts.values() if other.part.is_certain} | {*part.not_ours}
         batch_ids = [batch_id for batch_id in found.batch_ids if batch_id not in taken]
         if batch_ids:
             extra = batch_ids[1:] if found.are_certain else []
             running = self._running(live, batch_ids[0], now, is_certain=found.are_certain)
             return [*running, *[CancelExtra(part, batch_id) for batch_id in extra]]
+        if part.group.api == "background":
+            # The provider has no list to look into. To send the row again could cost twice: whoever wants that can say so.
+            return [*self._change(live, state="ended"), *self._merge(live, _lost())]
         wait = part.submitted_at + self._times.arrival - wall
         if wait > 0:
             self._schedule(live, now + max(wait / 4, self._times.first_retry / 4))
@@ -250,7 +261,7 @@ class BatchStates:
         """A step failed. ``may_have_arrived``: the provider may have carried it out all the same."""
         live = self._parts[number]
         step = live.step
-        live.step = None
+        self._end_step(live)
         live.failures += 1
         match step:
             case "create" | "upload":
@@ -272,7 +283,7 @@ class BatchStates:
             return []  # the part stays submitting: its batch is searched
         if failed.kind == "invalid_request" and failed.status_code is not None:
             blamed = _BLAMED.search(failed.argument or "") or _BLAMED.search(failed.reason)
-            numbers = live.part.numbers_at([int(blamed[1]) + 1]) if blamed else []
+            numbers = _rows_at(live.part, int(blamed[1]) + 1) if blamed else []
             return self._without(live, [(numbers, failed)] if numbers else [([*live.part.numbers()], failed)], now)
         self._count_out(live)
         return [*self._change(live, state="ready"), *self._retry(live, failed, now)]
@@ -280,7 +291,9 @@ class BatchStates:
     def _retry(self, live: LivePart, failed: Failed, now: float) -> list[Command]:
         """Take the step again later, or stop the job if that helps nothing."""
         may_pass = failed.may_retry or failed.kind in {"rate_limit", "provider_unavailable", "timeout"}
-        if failed.is_final or not may_pass or live.failures >= MAX_FAILURES:
+        # A full queue of the provider may stay full until its batches have ended.
+        is_endless = live.failures >= MAX_FAILURES and failed.kind != "rate_limit"
+        if failed.is_final or not may_pass or is_endless:
             return [Stop(live.part, failed)]
         self._schedule(live, now + self._times.until_retry(live.failures, failed.retry_after))
         return []
@@ -342,13 +355,21 @@ class BatchStates:
 
     def _ask(self, live: LivePart, step: Step) -> list[Command]:
         live.step = step
+        if step == "create" and live.part.group.api == "background":
+            self._creating += 1
         return [Ask(live.part, step)]
 
     def _answered(self, number: int) -> LivePart:
         live = self._parts[number]
-        live.step = None
+        self._end_step(live)
         live.failures = 0
         return live
+
+    def _end_step(self, live: LivePart) -> None:
+        if live.step == "create" and live.part.group.api == "background":
+            self._creating -= 1
+            self._wake_next("background")
+        live.step = None
 
     def _change(self, live: LivePart, **changes: Any) -> list[Command]:
         live.part = msgspec.structs.replace(live.part, **changes)
@@ -366,12 +387,16 @@ class BatchStates:
             self._submitted[api] = self._submitted.get(api, 0) + 1
 
     def _count_out(self, live: LivePart) -> None:
-        """Count a part no longer. Then the next part that waits for its place is due."""
+        """Count a part no longer."""
         if not live.is_counted:
             return
         live.is_counted = False
         api = live.part.group.api
         self._submitted[api] -= 1
+        self._wake_next(api)
+
+    def _wake_next(self, api: BatchApiName) -> None:
+        """There is room for a part that waits for it."""
         waiting = self._ready.get(api)
         while waiting:
             following = self._parts.get(waiting.popleft())
@@ -382,8 +407,21 @@ class BatchStates:
 
 def _blamed(part: Part, problems: list[BatchProblem]) -> list[tuple[list[int], Failed]]:
     """Return the rows that are to blame for the refusal of a batch, each with its error."""
-    blamed = [(part.numbers_at([problem.line]), _failed_by(problem)) for problem in problems if problem.line]
+    blamed = [(_rows_at(part, problem.line), _failed_by(problem)) for problem in problems if problem.line]
     return [(numbers, failed) for numbers, failed in blamed if numbers]
+
+
+def _rows_at(part: Part, line: int) -> list[int]:
+    """Return the row in a line of the batch, from 1. None of them if a row takes several lines."""
+    return [] if part.group.api == "google-embeddings" else part.numbers_at([line])
+
+
+def _lost() -> Failed:
+    reason = (
+        "the job or its connection ended while this row was being sent, so the provider may have run it, and has no list in "
+        "which it could be found; start again with --retry-failed to send it again, which may cost twice"
+    )
+    return Failed("", 1, 0, "provider_unavailable", reason, code="maybe_sent", maybe_billed=True)
 
 
 def _failed_by(problem: BatchProblem) -> Failed:

@@ -66,7 +66,6 @@ class Gathering:
             group=group,
             rows=RowsFile(str(writer.path), writer.count),
             ranges=part.numbers.ranges,
-            requests=part.requests,
             size=part.size,
         )
 
@@ -116,7 +115,6 @@ class SingleRows:
             group=group,
             rows=rows,
             ranges=numbers.ranges,
-            requests=1,
             size=len(stored.request),
         )
 

@@ -25,7 +25,7 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     ``number``: unique in the job. ``token``: marks its batch at the provider, and its rows in the results; a part that is
     sent again after a refusal gets a new one. ``ranges``: the numbers of its rows, in the order of its file.
-    ``requests``: how many requests its batch has. ``submitted_at``: seconds since 1970, when it was sent last.
+    ``size``: bytes. ``submitted_at``: seconds since 1970, when it was sent last.
     ``is_certain``: whether ``batch_id`` is known to be this part's batch: see BatchesFound. ``not_ours``: batches that
     turned out not to be. ``is_cancelled``: the job cancelled it. ``refusals``: how often the provider had no room
     for it. ``blames``: how often it was sent again without rows that the provider refused.
@@ -36,7 +36,6 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     group: BatchGroup
     rows: RowsFile
     ranges: list[RowRange]
-    requests: int
     size: int
     state: PartState = "ready"
     file_id: str = ""

@@ -405,7 +405,7 @@ class ProviderRuns:
             case "create":
                 self._process.send(CreateBatch(call, group, part.token, part.rows, part.file_id))
             case "find":
-                self._process.send(FindBatches(call, group, part.token, part.submitted_at, part.requests))
+                self._process.send(FindBatches(call, group, part.token, part.submitted_at, part.row_count))
             case "poll":
                 self._process.send(PollBatch(call, group, part.batch_id))
             case "fetch":
