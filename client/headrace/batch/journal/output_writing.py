@@ -70,5 +70,5 @@ def _zstandard() -> Any:
         return importlib.import_module("zstandard")
     except ImportError:
         raise ConfigurationError(
-            "an output that ends in .zst needs zstandard; install it with pip install 'headrace[zst]'"
+            "an output that ends in .zst needs zstandard; install it with pip install 'headrace[batch]'"
         ) from None

@@ -123,7 +123,7 @@ class _ZstdFile(io.RawIOBase):
         try:
             import zstandard  # an extra, and most inputs do not need it
         except ImportError:
-            advice = "is compressed by zstd, which needs zstandard: pip install 'headrace[zst]'"
+            advice = "is compressed by zstd, which needs zstandard: pip install 'headrace[batch]'"
             raise BatchInputError(name, advice) from None
         self._file = file
         self._name = name
