@@ -69,6 +69,7 @@ from headrace.types import (
 from headrace.version import VERSION
 
 if TYPE_CHECKING:
+    from headrace.arguments.batch_arguments import BatchArguments, MapArguments
     from headrace.arguments.message_dicts import (
         AudioPartDict,
         FilePartDict,
@@ -84,6 +85,10 @@ if TYPE_CHECKING:
     )
     from headrace.arguments.run_arguments import EmbeddingArguments, RunArguments
     from headrace.async_streams import AsyncLocalStream
+    from headrace.batch.driver.progress import BatchProgress
+    from headrace.batch.from_python.async_batch_results import AsyncBatchResults
+    from headrace.batch.from_python.batch_result import BatchResult
+    from headrace.batch.from_python.batch_results import BatchResults
     from headrace.client import Client
     from headrace.status import (
         EngineStatus,
@@ -103,13 +108,18 @@ if TYPE_CHECKING:
     from headrace.tools.tool_marks import tool
 
 __all__ = [
+    "AsyncBatchResults",
     "AsyncLocalStream",
     "AsyncToolStream",
     "AudioPart",
     "AudioPartDict",
     "AuthenticationError",
+    "BatchArguments",
     "BatchError",
     "BatchInputError",
+    "BatchProgress",
+    "BatchResult",
+    "BatchResults",
     "BudgetExceededError",
     "ChangedInputError",
     "Client",
@@ -136,6 +146,7 @@ __all__ = [
     "LimitState",
     "LocalProtocolError",
     "LocalStream",
+    "MapArguments",
     "Message",
     "MessageDict",
     "OutputConflictError",
@@ -197,9 +208,14 @@ __version__ = VERSION
 
 
 _MODULES = {
+    "AsyncBatchResults": "headrace.batch.from_python.async_batch_results",
     "AsyncLocalStream": "headrace.async_streams",
     "AsyncToolStream": "headrace.tool_loop.async_tool_stream",
     "AudioPartDict": "headrace.arguments.message_dicts",
+    "BatchArguments": "headrace.arguments.batch_arguments",
+    "BatchProgress": "headrace.batch.driver.progress",
+    "BatchResult": "headrace.batch.from_python.batch_result",
+    "BatchResults": "headrace.batch.from_python.batch_results",
     "Client": "headrace.client",
     "EmbeddingArguments": "headrace.arguments.run_arguments",
     "EngineStatus": "headrace.status",
@@ -210,6 +226,7 @@ _MODULES = {
     "ImageUrlPartDict": "headrace.arguments.message_dicts",
     "LimitState": "headrace.status",
     "LocalStream": "headrace.streams",
+    "MapArguments": "headrace.arguments.batch_arguments",
     "MessageDict": "headrace.arguments.message_dicts",
     "PoolState": "headrace.status",
     "ProcessState": "headrace.status",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, Unpack, ca
 from headrace.arguments.checks import waiting_time
 from headrace.arguments.run_arguments import EmbeddingArguments, RunArguments
 from headrace.arguments.unknown_arguments import advice_for_client
+from headrace.batch_client import BatchClient
 from headrace.connections import program_end  # noqa: F401 - its import registers the exit handler
 from headrace.connections.run_starter import RunStarter
 from headrace.errors import ConfigurationError, EngineUnavailableError, HeadraceError, InvalidRequestError
@@ -60,7 +61,7 @@ _FLUSH_MARGIN = 2.0
 
 
 @knows_foreign_attributes
-class Client(ToolClient):
+class Client(ToolClient, BatchClient):
     """Runs models on an engine.
 
     * ``address`` (str or None): the engine's address, such as ``ipc:///run/headrace/engine``. Default:
@@ -88,6 +89,7 @@ class Client(ToolClient):
         settings = with_otel_sink(with_built_in(files, os.environ), os.environ)
         if self._address is None:
             _check_hook(settings.spans)
+        self._settings = settings
         self._starter = RunStarter(self._address, self._connect_timeout, files.providers, settings)
         self._number = next(_numbers)
         self._is_closed = False

@@ -13,13 +13,18 @@ from headrace import errors, types
 from tests.cases import each
 
 PUBLIC = [
+    "AsyncBatchResults",
     "AsyncLocalStream",
     "AsyncToolStream",
     "AudioPart",
     "AudioPartDict",
     "AuthenticationError",
+    "BatchArguments",
     "BatchError",
     "BatchInputError",
+    "BatchProgress",
+    "BatchResult",
+    "BatchResults",
     "BudgetExceededError",
     "ChangedInputError",
     "Client",
@@ -46,6 +51,7 @@ PUBLIC = [
     "LimitState",
     "LocalProtocolError",
     "LocalStream",
+    "MapArguments",
     "Message",
     "MessageDict",
     "OutputConflictError",

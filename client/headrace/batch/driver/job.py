@@ -24,7 +24,7 @@ from headrace.batch.driver.window import GROUP, Window
 from headrace.batch.journal.journal import Journal
 from headrace.batch.records.record_reading import read_result
 from headrace.batch.row import BadRow, FinishedRow, Row
-from headrace.batch.row_runs import DeferredRuns, RowRuns
+from headrace.batch.row_runs import DeferredRuns, RowRuns, RowRunsState
 from headrace.errors import (
     BudgetExceededError,
     EngineUnavailableError,
@@ -55,7 +55,8 @@ class BatchJob:
 
     ``runs``: the engine. ``rows``: the input, in order; it is iterated once. ``journal``: open, and it has scanned the
     same rows already; None for a job that keeps nothing. ``check``: called before rows are started; what
-    it raises ends the job. ``patience``: how long the job bears an engine that is not there.
+    it raises ends the job. ``is_held``: no rows are started while it returns True; what runs is finished, recorded and
+    yielded. ``patience``: how long the job bears an engine that is not there.
 
     Raises ConfigurationError if the file ``cache`` cannot be used, InvalidRequestError if ``sample`` is given and the
     number of rows is not known.
@@ -69,6 +70,7 @@ class BatchJob:
         options: BatchOptions,
         *,
         check: Callable[[], object] = bool,
+        is_held: Callable[[], bool] = bool,
         patience: EnginePatience | None = None,
     ) -> None:
         self._runs = runs
@@ -76,7 +78,7 @@ class BatchJob:
         self._options = options
         self._check = check
         self._interrupts = 0
-        self._is_held = False
+        self._is_held = is_held
         self._wake = threading.Event()
         self._error: BaseException | None = None
         self._in_flight = 0
@@ -84,8 +86,9 @@ class BatchJob:
         self._observe_at = self._paused_until = 0.0
         self._observed = 0
 
-        selection, self._counts = _begun(rows, journal, options)
-        self._feed = RowFeed(rows, selection, None if journal is None else journal.waiting_numbers())
+        self.selection, self._counts = _begun(rows, journal, options)
+        """The rows that the job runs."""
+        self._feed = RowFeed(rows, self.selection, None if journal is None else journal.waiting_numbers())
         self._window = Window(options.concurrency)
         self._patience = patience or EnginePatience()
         self._suspects = Suspects()
@@ -140,11 +143,9 @@ class BatchJob:
         if self._error is not None:
             raise self._error
 
-    def hold(self, *, is_held: bool) -> None:
-        """Start no further rows while ``is_held``. What runs is finished, recorded and yielded. Returns at once."""
-        self._is_held = is_held
-        if not is_held:
-            self._wake.set()
+    def wake(self) -> None:
+        """Ask ``is_held`` again now. Returns at once."""
+        self._wake.set()
 
     def interrupt(self) -> None:
         """Start no further rows, and finish what runs. The second call aborts what runs. Returns at once."""
@@ -173,7 +174,7 @@ class BatchJob:
             self._counts.note(now)
 
     def _start_rows(self, now: float) -> None:
-        if self._counts.phase != "running" or self._is_held:
+        if self._counts.phase != "running" or self._is_held():
             return
         room = self._room(now)
         while room > 0 and len(self._recorder) < COMMIT_ROWS and not self._shares_many:
@@ -383,7 +384,7 @@ class BatchJob:
 
     def _pause(self, now: float) -> None:
         """Wait for the moment when a row may be started again."""
-        until = now + _LOOK if self._is_held else max(self._patience.next_try, self._paused_until)
+        until = now + _LOOK if self._is_held() else max(self._patience.next_try, self._paused_until)
         if until > now:
             self._wake.wait(min(until - now, _LOOK))
             if not self._interrupts:
@@ -415,6 +416,7 @@ class BatchJob:
         self._feed.close()
         if self._cache is not None:
             self._cache.close()
+        self._counts.state = RowRunsState(rate_limited=self._counts.state.rate_limited)
         self._counts.phase = "ended"
 
 

@@ -38,6 +38,13 @@ class Selection:
         """Whether each row of the input belongs to it."""
         return self.first is None and self.numbers is None
 
+    def __contains__(self, number: int) -> bool:
+        """Return whether a row belongs to it. The numbers of all rows must be known."""
+        if self.numbers is None:
+            return True
+        place = bisect_left(self.numbers, number)
+        return place < len(self.numbers) and self.numbers[place] == number
+
     def among(self, numbers: Iterable[int]) -> Iterator[int]:
         """Yield those of ``numbers`` that belong to it. They must ascend."""
         if self.numbers is None:

@@ -71,7 +71,7 @@ class FakeRuns:
         self.in_flight += rows
         self.most_in_flight = max(self.most_in_flight, len(self.in_flight))
 
-    def take(self, timeout: float) -> list[FinishedRow]:
+    def take(self, timeout: float) -> list[FinishedRow]:  # noqa: ARG002 - it never waits
         if self.was_aborted:
             aborted, self.in_flight = self.in_flight, deque()
             return [FinishedRow(row, RunError("sp_0", "stopped")) for row in aborted]

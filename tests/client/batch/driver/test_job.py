@@ -50,6 +50,11 @@ def outcomes(rows: Iterator[EndedRow]) -> dict[int, str]:
     return dict(pairs)
 
 
+def take_all(job: BatchJob, seen: list[EndedRow]) -> None:
+    """Add the rows of a job to ``seen``, as far as it comes."""
+    seen.extend(job.run())
+
+
 def cost_of(row: EndedRow) -> float:
     """Return the cost of a row with a result."""
     assert isinstance(row.finished, FinishedRow)
@@ -137,8 +142,7 @@ def test_an_input_that_breaks_off_loses_nothing_that_was_started() -> None:
     job = job_of(FakeRuns(), rows())
     seen: list[EndedRow] = []
     with pytest.raises(OSError, match="the disk is gone"):
-        for row in job.run():
-            seen.append(row)
+        take_all(job, seen)
 
     assert len(seen) <= 10
     assert job.progress().stop_reason == "input"
@@ -192,7 +196,7 @@ def test_without_an_engine_the_job_ends_with_the_error_and_no_row_fails() -> Non
     job = job_of(runs, chat_rows(100))
     seen: list[EndedRow] = []
     with pytest.raises(EngineUnavailableError):
-        seen += job.run()
+        take_all(job, seen)
 
     assert seen == []
     assert job.progress().stop_reason == "engine"
@@ -206,8 +210,7 @@ def test_a_reached_spending_limit_of_the_settings_ends_the_job() -> None:
     job = job_of(FakeRuns(answering), chat_rows(1000))
     seen: list[EndedRow] = []
     with pytest.raises(BudgetExceededError):
-        for row in job.run():
-            seen.append(row)
+        take_all(job, seen)
 
     assert [outcome(row) for row in seen] == [*answers(5).items()]
 
@@ -320,8 +323,10 @@ def test_rows_that_wait_for_an_equal_row_fail_with_it_and_later_ones_run() -> No
 
     def later() -> Iterator[Row]:
         yield from rows
+        number = 100
         while not failed:
-            yield chat_row(100 + len(runs.started), f"other {len(runs.started)}")
+            yield chat_row(number)
+            number += 1
         yield chat_row(1000, "same")
 
     runs = FakeRuns(answering)

@@ -1,0 +1,231 @@
+"""JobThread: runs a batch job in a thread of its own, so that results are recorded also while the program does other things."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from os import PathLike
+from secrets import token_hex
+from typing import Any, cast
+
+import msgspec
+
+from headrace.batch.driver.job import BatchJob
+from headrace.batch.driver.progress import BatchProgress
+from headrace.batch.driver.recorder import EndedRow
+from headrace.batch.driver.selection import Selection
+from headrace.batch.from_python.batch_result import BatchResult, ResultOrigin
+from headrace.batch.from_python.handover import Handover
+from headrace.batch.from_python.job_request import JobRequest
+from headrace.batch.from_python.python_rows import ListedRows, SpooledRows, StreamedRows
+from headrace.batch.journal.job_files import INPUT
+from headrace.batch.journal.job_records import StoredRecord
+from headrace.batch.journal.journal import Journal
+from headrace.batch.records.record_lines import failure_line
+from headrace.batch.records.record_reading import read_result
+from headrace.batch.row import BadRow, Row
+from headrace.batch.row_runs import RowRuns
+from headrace.batch.rows.row_source import RowSource
+from headrace.errors import HeadraceError, InvalidRequestError
+from headrace.runs.typed_answer import with_parsed
+from headrace.types import RunEmbeddingResult, RunLocalResult
+
+_BACKLOG = 1024
+"""Results that the program has not taken yet, from which on no further rows are started."""
+_GROUP = 256
+"""Results of earlier starts that are passed on together."""
+_JOB_ID = "session_id"
+"""Under this name, the journal keeps the id of the job's spans."""
+
+RowsGiven = Iterable[Any] | str | PathLike[str]
+"""Rows of a job: items, or the path of a file."""
+RunsMaker = Callable[[Mapping[str, Any]], RowRuns]
+"""Makes what runs the rows; takes the arguments of each row that does not name them."""
+
+
+class JobThread:
+    """A job and its thread. ``check``: raises if the client is closed."""
+
+    def __init__(self, rows: RowsGiven, request: JobRequest, make_runs: RunsMaker, check: Callable[[], object]) -> None:
+        self.handover: Handover[BatchResult[Any]] = Handover(_BACKLOG)
+        self._given = rows
+        self._request = request
+        self._make_runs = make_runs
+        self._check = check
+        self._job: BatchJob | None = None
+        self._has_begun = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="headrace-batch", daemon=True)
+        self._thread.start()
+
+    def wait_until_begun(self) -> None:
+        """Wait until the rows are known to the journal. Raises what is wrong with them."""
+        self._has_begun.wait()
+        if self._job is None and self.handover.error is not None:
+            raise self.handover.error
+
+    def progress(self) -> BatchProgress | None:
+        """Return the figures of this moment; None while the input is compared with the journal."""
+        return None if self._job is None else self._job.progress()
+
+    def taken(self) -> None:
+        """Results were taken: go on, if the job was held."""
+        if self._job is not None:
+            self._job.wake()
+
+    def interrupt(self) -> None:
+        """Start no further rows. The second call aborts what runs."""
+        if self._job is not None:
+            self._job.interrupt()
+
+    def close(self) -> None:
+        """Abort what runs. Returns at once."""
+        self.handover.close()
+        self.interrupt()
+        self.interrupt()
+
+    def join(self) -> None:
+        """Wait for the end of the thread."""
+        self._thread.join()
+
+    def _work(self) -> None:
+        error: BaseException | None = None
+        try:
+            self._run()
+        except BaseException as raised:  # noqa: BLE001 - the program gets it
+            error = raised
+        self.handover.end(error)
+        self._has_begun.set()
+
+    def _run(self) -> None:
+        request = self._request
+        with ExitStack() as stack:
+            journal = self._opened(stack)
+            rows = self._rows(journal, stack)
+            if journal is not None:
+                journal.scan(rows, failure_line)
+            session_id = _session_id(journal)
+            options = msgspec.structs.replace(request.run, session_id=session_id)
+            runs = self._make_runs(options.of_all_rows())
+            job = BatchJob(runs, rows, journal, options, check=self._check, is_held=lambda: self.handover.is_full)
+            self._job = job
+            if self.handover.is_closed:
+                return
+            self._has_begun.set()
+            self._pass_on(job, journal)
+            if journal is not None:
+                journal.finish()
+
+    def _pass_on(self, job: BatchJob, journal: Journal | None) -> None:
+        """Run the job, and pass on all results: also those that earlier starts have recorded."""
+        handover = self.handover
+        if journal is None:
+            for group in job.run_groups():
+                handover.put([_result(row) for row in group])
+            return
+        recorded = _RecordedResults(journal, self._request)
+        if not self._request.run.is_ordered:
+            for results in recorded.all_in(job.selection):
+                handover.wait_for_room()
+                handover.put(results)
+            for group in job.run_groups():
+                handover.put([_result(row) for row in group])
+            return
+        numbers = job.selection.among(journal.numbers())
+        for group in job.run_groups():
+            for row in group:
+                for results in recorded.before(row.number, numbers):
+                    handover.wait_for_room()
+                    handover.put(results)
+                handover.put([_result(row)])
+        for results in recorded.before(None, numbers):
+            handover.wait_for_room()
+            handover.put(results)
+
+    def _opened(self, stack: ExitStack) -> Journal | None:
+        request = self._request
+        if request.files is None:
+            return None
+        journal = Journal.open(
+            request.files,
+            settings=request.shape,
+            changed=request.changed,
+            force=request.force,
+            retry_failed=request.retry_failed,
+        )
+        return stack.enter_context(journal)
+
+    def _rows(self, journal: Journal | None, stack: ExitStack) -> Iterable[Row | BadRow]:
+        given, options = self._given, self._request.rows
+        if isinstance(given, str | PathLike):
+            return RowSource(given, options)
+        if isinstance(given, list | tuple):
+            return ListedRows(given, options)
+        if journal is None:
+            return StreamedRows(given, options)
+        spooled = SpooledRows(given, options, journal.files.directory / INPUT)
+        stack.callback(spooled.remove)
+        return spooled
+
+
+class _RecordedResults:
+    """Results that earlier starts of the job have recorded, some hundred at a time."""
+
+    def __init__(self, journal: Journal, request: JobRequest) -> None:
+        self._journal = journal
+        self._response_type = request.run.response_type
+
+    def all_in(self, selection: Selection) -> Iterator[list[BatchResult[Any]]]:
+        """Yield all of the selection, in the order of the input. To be exhausted before the job records more."""
+        found: list[BatchResult[Any]] = []
+        for stored in self._journal.stored():
+            if stored.number in selection:
+                found.append(self._result(stored))
+                if len(found) == _GROUP:
+                    yield found
+                    found = []
+        yield found
+
+    def before(self, end: int | None, numbers: Iterator[int]) -> Iterator[list[BatchResult[Any]]]:
+        """Yield the results of ``numbers`` up to ``end``, which is left out; None: of all."""
+        found: list[BatchResult[Any]] = []
+        for number in numbers:
+            if number == end:
+                break
+            if (stored := self._journal.stored_record(number)) is not None:
+                found.append(self._result(stored))
+                if len(found) == _GROUP:
+                    yield found
+                    found = []
+        yield found
+
+    def _result(self, stored: StoredRecord) -> BatchResult[Any]:
+        result: Any = read_result(stored.line)
+        if self._response_type is not None and isinstance(result, RunLocalResult):
+            result = with_parsed(result, self._response_type)
+        return _made(stored.id, stored.number, result, "journal")
+
+
+def _result(row: EndedRow) -> BatchResult[Any]:
+    finished = row.finished
+    if isinstance(finished, BadRow):
+        error = InvalidRequestError(finished.problem, finished.argument)
+        return BatchResult(id=finished.id, number=finished.number, error=error)
+    return _made(finished.row.id, finished.row.number, finished.result, row.origin)
+
+
+def _made(name: str, number: int, result: object, origin: ResultOrigin) -> BatchResult[Any]:
+    if isinstance(result, HeadraceError):
+        return BatchResult(id=name, number=number, error=result, origin=origin)
+    known = cast("RunLocalResult[Any] | RunEmbeddingResult", result)
+    return BatchResult(id=name, number=number, result=known, origin=origin)
+
+
+def _session_id(journal: Journal | None) -> str:
+    """Return the id under which the spans of all starts of the job are found."""
+    known = None if journal is None else journal.fact(_JOB_ID)
+    if known is None:
+        known = f"batch-{token_hex(8)}"
+        if journal is not None:
+            journal.set_fact(_JOB_ID, known)
+    return known
