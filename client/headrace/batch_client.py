@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 A = TypeVar("A")
 """The type of an answer."""
 
-Prompt = str | list[Any] | Mapping[str, Any]
-"""A row: a text, a list of messages, or a dict."""
-
 
 class BatchClient:
     """Runs many rows. Client has the methods that run a model once."""
@@ -32,7 +29,7 @@ class BatchClient:
     @overload
     def batch(
         self,
-        rows: Iterable[Prompt] | str | PathLike[str],
+        rows: Iterable[object] | str | PathLike[str],
         *,
         response_type: type[A],
         **arguments: Unpack[BatchArguments],
@@ -40,7 +37,7 @@ class BatchClient:
     @overload
     def batch(
         self,
-        rows: Iterable[Prompt] | str | PathLike[str],
+        rows: Iterable[object] | str | PathLike[str],
         *,
         response_type: None = None,
         **arguments: Unpack[BatchArguments],
@@ -48,14 +45,14 @@ class BatchClient:
     @overload
     def batch(
         self,
-        rows: Iterable[Prompt] | str | PathLike[str],
+        rows: Iterable[object] | str | PathLike[str],
         *,
         response_type: object,
         **arguments: Unpack[BatchArguments],
     ) -> BatchResults[Any]: ...
     def batch(
         self,
-        rows: Iterable[Prompt] | str | PathLike[str],
+        rows: Iterable[object] | str | PathLike[str],
         *,
         response_type: object = None,
         **arguments: Unpack[BatchArguments],
@@ -86,7 +83,7 @@ class BatchClient:
     @overload
     def abatch(
         self,
-        rows: Iterable[Prompt] | AsyncIterable[Prompt] | str | PathLike[str],
+        rows: Iterable[object] | AsyncIterable[object] | str | PathLike[str],
         *,
         response_type: type[A],
         **arguments: Unpack[BatchArguments],
@@ -94,7 +91,7 @@ class BatchClient:
     @overload
     def abatch(
         self,
-        rows: Iterable[Prompt] | AsyncIterable[Prompt] | str | PathLike[str],
+        rows: Iterable[object] | AsyncIterable[object] | str | PathLike[str],
         *,
         response_type: None = None,
         **arguments: Unpack[BatchArguments],
@@ -102,14 +99,14 @@ class BatchClient:
     @overload
     def abatch(
         self,
-        rows: Iterable[Prompt] | AsyncIterable[Prompt] | str | PathLike[str],
+        rows: Iterable[object] | AsyncIterable[object] | str | PathLike[str],
         *,
         response_type: object,
         **arguments: Unpack[BatchArguments],
     ) -> AsyncBatchResults[Any]: ...
     def abatch(
         self,
-        rows: Iterable[Prompt] | AsyncIterable[Prompt] | str | PathLike[str],
+        rows: Iterable[object] | AsyncIterable[object] | str | PathLike[str],
         *,
         response_type: object = None,
         **arguments: Unpack[BatchArguments],
@@ -122,18 +119,18 @@ class BatchClient:
 
     @overload
     def map(
-        self, prompts: Iterable[Prompt], *, response_type: type[A], **arguments: Unpack[MapArguments]
+        self, prompts: Iterable[object], *, response_type: type[A], **arguments: Unpack[MapArguments]
     ) -> BatchResults[A]: ...
     @overload
     def map(
-        self, prompts: Iterable[Prompt], *, response_type: None = None, **arguments: Unpack[MapArguments]
+        self, prompts: Iterable[object], *, response_type: None = None, **arguments: Unpack[MapArguments]
     ) -> BatchResults[None]: ...
     @overload
     def map(
-        self, prompts: Iterable[Prompt], *, response_type: object, **arguments: Unpack[MapArguments]
+        self, prompts: Iterable[object], *, response_type: object, **arguments: Unpack[MapArguments]
     ) -> BatchResults[Any]: ...
     def map(
-        self, prompts: Iterable[Prompt], *, response_type: object = None, **arguments: Unpack[MapArguments]
+        self, prompts: Iterable[object], *, response_type: object = None, **arguments: Unpack[MapArguments]
     ) -> BatchResults[Any]:
         """Run a model with many prompts, and yield the results in the order of the prompts.
 
@@ -149,7 +146,7 @@ class BatchClient:
     @overload
     def amap(
         self,
-        prompts: Iterable[Prompt] | AsyncIterable[Prompt],
+        prompts: Iterable[object] | AsyncIterable[object],
         *,
         response_type: type[A],
         **arguments: Unpack[MapArguments],
@@ -157,7 +154,7 @@ class BatchClient:
     @overload
     def amap(
         self,
-        prompts: Iterable[Prompt] | AsyncIterable[Prompt],
+        prompts: Iterable[object] | AsyncIterable[object],
         *,
         response_type: None = None,
         **arguments: Unpack[MapArguments],
@@ -165,14 +162,14 @@ class BatchClient:
     @overload
     def amap(
         self,
-        prompts: Iterable[Prompt] | AsyncIterable[Prompt],
+        prompts: Iterable[object] | AsyncIterable[object],
         *,
         response_type: object,
         **arguments: Unpack[MapArguments],
     ) -> AsyncBatchResults[Any]: ...
     def amap(
         self,
-        prompts: Iterable[Prompt] | AsyncIterable[Prompt],
+        prompts: Iterable[object] | AsyncIterable[object],
         *,
         response_type: object = None,
         **arguments: Unpack[MapArguments],

@@ -8,7 +8,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -21,7 +21,6 @@ from headrace import (
     EngineUnavailableError,
     InvalidRequestError,
     JobLockedError,
-    Message,
     OutputValidationError,
     RunEmbeddingResult,
 )
@@ -57,7 +56,9 @@ def test_map_gives_answers_in_the_order_of_the_prompts(client: Client, provider:
         for number in range(200)
     ]
     assert texts(client.map(rows, **key)) == [str(number) for number in range(200)]
-    assert texts(client.map(["Hi", [{"role": "user", "content": "Hi"}]], **key, custom_options=simulate(text="yes"))) == [
+    assert texts(
+        client.map(["Hi", [{"role": "user", "content": "Hi"}]], **key, custom_options=simulate(text="yes"))
+    ) == [
         "yes",
         "yes",
     ]
@@ -131,7 +132,7 @@ def test_answers_are_read_into_a_type_and_asked_for_again_if_they_do_not_fit(
     assert good.parsed == Price(2.5)
     assert isinstance(bad.error, OutputValidationError)
     assert sorted(prompts_of(provider)) == ["a", "b", "b", "b"]
-    (parsed,) = client.map(rows[:1], response_type=Price.__struct_config__ and {"type": "object"}, **key)
+    (parsed,) = client.map(rows[:1], response_type={"type": "object"}, **key)
     assert parsed.parsed == {"dollars": 2.5}
 
 
@@ -200,7 +201,9 @@ def test_nothing_is_sent_for_rows_with_the_same_id_or_beside_another_job(
     with pytest.raises(JobLockedError):
         client.batch(["Hi"], path=tmp_path / "b.jsonl", **key)
     running.close()
-    list(client.batch(["Hi"], path=tmp_path / "b.jsonl", custom_options=simulate(first_token_delay=0), force=True, **key))
+    list(
+        client.batch(["Hi"], path=tmp_path / "b.jsonl", custom_options=simulate(first_token_delay=0), force=True, **key)
+    )
 
 
 def test_a_job_that_nobody_holds_ends(client: Client, provider: SimulatedProvider, key: Any, tmp_path: Path) -> None:
@@ -276,6 +279,6 @@ def test_a_wrong_argument_is_named_at_once(client: Client) -> None:
         ({"max_cost": -1}, "max_cost"),
     ):
         with pytest.raises(InvalidRequestError, match=words):
-            client.batch(["Hi"], **{"model": "gpt-4o", **wrong})
+            client.batch(["Hi"], **cast("Any", {"model": "gpt-4o", **wrong}))
     with pytest.raises(InvalidRequestError, match="list"):
         client.map("Hi", model="gpt-4o")

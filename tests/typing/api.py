@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, assert_type
@@ -14,10 +15,14 @@ import pydantic
 
 import headrace
 from headrace import (
+    AsyncBatchResults,
     AsyncLocalStream,
     AsyncToolStream,
     AudioPart,
     AudioPartDict,
+    BatchProgress,
+    BatchResult,
+    BatchResults,
     Client,
     FilePart,
     FilePartDict,
@@ -72,6 +77,36 @@ async def from_asyncio() -> None:
     async for chunk in stream:
         assert_type(chunk, str)
     assert_type(await client.arun_local(model="gpt-4o", messages=MESSAGES), RunLocalResult[None])
+
+
+# Many rows.
+
+
+def many_rows() -> None:
+    rows = [{"prompt": "Hello", "temperature": 0}, {"messages": MESSAGES}]
+    for result in client.batch(rows, model="gpt-4o", path="out.jsonl", ordered=True, dedupe=True, max_cost=5.0):
+        assert_type(result, BatchResult[None])
+        assert_type(result.text, str)
+        assert_type(result.error, headrace.HeadraceError | None)
+        assert_type(result.result, RunLocalResult[None] | RunEmbeddingResult | None)
+    assert_type(client.batch(Path("in.jsonl"), response_type=Invoice), BatchResults[Invoice])
+    with client.map(["a", "b"], model="gpt-4o", response_type=Invoice) as results:
+        assert_type(next(results).parsed, Invoice)
+        assert_type(results.progress(), BatchProgress | None)
+    assert_type(
+        client.map((str(number) for number in range(3)), model="gpt-4o", system="Be brief."), BatchResults[None]
+    )
+    assert_type(client.map(["a"], response_type={"type": "object"}), BatchResults[Any])
+    client.map(["a"], model="gpt-4o", ordered=False)  # type: ignore[call-overload]
+    client.batch(["a"], model="gpt-4o", temprature=1)  # type: ignore[call-overload]
+
+
+async def many_rows_from_asyncio(prompts: AsyncIterator[str]) -> None:
+    async for result in client.abatch(prompts, model="gpt-4o"):
+        assert_type(result, BatchResult[None])
+    async with client.amap(["a", "b"], response_type=Invoice) as results:
+        assert_type(results, AsyncBatchResults[Invoice])
+        assert_type((await anext(results)).parsed, Invoice)
 
 
 # Tools as functions.

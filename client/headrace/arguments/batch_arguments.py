@@ -86,6 +86,8 @@ class MapArguments(TypedDict, total=False):
     dimensions: int | None
     """Numbers in each vector, for rows that embed: see :class:`EmbeddingArguments`."""
     timeout_ms: int | None
+    first_chunk_timeout_ms: int | None
+    idle_timeout_ms: int | None
     variables: Mapping[str, str] | None
     provider_api_key: str | None
     custom_options: Mapping[str, Any] | None

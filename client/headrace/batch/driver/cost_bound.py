@@ -6,6 +6,7 @@ import math
 
 _FIRST_ROWS = 16
 """Rows that run at most while nothing is known about the cost of a row."""
+_MANY = 1e9
 
 
 class CostBound:
@@ -38,4 +39,4 @@ class CostBound:
         mean = self._cost_of_rows / self._rows
         if mean <= 0.0:
             return _FIRST_ROWS
-        return max(0, math.floor(left / mean) - running)
+        return max(0, math.floor(min(left / mean, _MANY)) - running)
