@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headrace.cli.batch.figures import counted, duration, money, rate, share
+from headrace.cli.batch.shown_paths import shown_path
 from headrace.cli.shared.exit_codes import ExitCode
 from headrace.cli.shared.option_types import check_texts
 from headrace.cli.shared.terminal import as_json, bold, one_line, red
@@ -47,9 +48,9 @@ def main(arguments: argparse.Namespace) -> ExitCode:
 
 
 def status_lines(status: JobStatus, now: float) -> Iterator[str]:
-    """Yield the lines for people. ``now``: seconds since 1970. Pure."""
+    """Yield the lines for people. ``now``: seconds since 1970."""
     totals = status.totals
-    yield one_line(f"{status.output or status.results}: {_state(status, now)}")
+    yield one_line(f"{shown_path(status.output or status.results)}: {_state(status, now)}")
     ended = totals.done + totals.failed
     words = f"  {ended:,} of {counted(totals.rows, 'row')} ended, {share(ended, totals.rows)}"
     if totals.waiting:
@@ -61,7 +62,7 @@ def status_lines(status: JobStatus, now: float) -> Iterator[str]:
     for kind, count in sorted(status.errors.items(), key=lambda item: (-item[1], item[0])):
         yield f"  {counted(count, 'row')} failed: {one_line(kind)}"
     if status.errors:
-        yield f"  errors: {one_line(status.errors_file)}"
+        yield f"  errors: {one_line(shown_path(status.errors_file))}"
 
 
 def _state(status: JobStatus, now: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import threading
 from collections.abc import Callable
@@ -55,11 +54,12 @@ def display_for(
     is_terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
     # With HEADRACE_LOG, the processes of the engine write to the terminal themselves.
     if is_terminal and may_be_live and not os.environ.get("HEADRACE_LOG"):
-        if importlib.util.find_spec("rich") is not None:
+        try:
             from headrace.cli.batch.live_display import LiveDisplay
-
+        except ImportError:
+            print("headrace: `pip install headrace[batch]` shows a live display here", file=stream)
+        else:
             return LiveDisplay(stream, title)
-        print("headrace: `pip install headrace[batch]` shows a live display here", file=stream)
     return PlainDisplay(stream, title, _LINE_INTERVAL if interval is None else interval)
 
 

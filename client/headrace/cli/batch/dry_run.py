@@ -16,7 +16,8 @@ from headrace.batch.rows.row_estimate import input_tokens_of
 from headrace.batch.rows.row_source import RowSource, copy_input
 from headrace.cli.batch.displays import display_for
 from headrace.cli.batch.dry_run_report import DryRun, report_lines, report_object
-from headrace.cli.batch.job_plan import STREAM, JobPlan
+from headrace.cli.batch.input_check import check_input
+from headrace.cli.batch.job_plan import JobPlan
 from headrace.cli.batch.row_check import RowCheck
 from headrace.cli.shared.exit_codes import ExitCode
 from headrace.cli.shared.terminal import as_json, red
@@ -29,15 +30,17 @@ def dry_run(plan: JobPlan, *, is_json: bool, is_quiet: bool) -> ExitCode:
 
     Raises DuplicateRowsError, as the job would.
     """
+    check_input(plan)
     report = DryRun(PriceTable(plan.settings.prices))
     check = RowCheck(plan.settings.providers, takes_any_provider=plan.engine is not None)
     display = display_for(sys.stderr, f"{plan.title} (dry run)", is_quiet=is_quiet, may_be_live=True)
     with tempfile.TemporaryDirectory(prefix="headrace-") as directory, display:
         display.watch(lambda: report.rows)
         source = plan.input
-        if source == STREAM:
+        if plan.is_read_once:
             source = str(Path(directory, INPUT))
-            copy_input(sys.stdin.buffer, source)
+            with plan.input_stream() as stream:
+                copy_input(stream, source)
         _read(RowSource(source, plan.rows, name=plan.input), plan, report, check, directory)
     if is_json:
         print_json(as_json(report_object(report), indent=2), sys.stdout)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -40,6 +43,20 @@ class JobPlan(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     engine: str | None
     shape: dict[str, str]
+
+    @property
+    def is_read_once(self) -> bool:
+        """Whether the input must be copied to be read twice: standard input, or a pipe such as ``<(zcat rows.gz)``."""
+        return self.input == STREAM or (os.path.exists(self.input) and not os.path.isfile(self.input))
+
+    @contextlib.contextmanager
+    def input_stream(self) -> Iterator[BinaryIO]:
+        """Open an input that is read once."""
+        if self.input == STREAM:
+            yield sys.stdin.buffer
+        else:
+            with open(self.input, "rb") as stream:
+                yield stream
 
     @property
     def title(self) -> str:

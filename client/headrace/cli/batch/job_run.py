@@ -18,9 +18,11 @@ from headrace.batch.records.record_lines import failure_line
 from headrace.batch.row import BadRow, Row
 from headrace.batch.rows.row_source import RowSource
 from headrace.cli.batch.displays import Display, display_for
+from headrace.cli.batch.input_check import check_input
 from headrace.cli.batch.input_copy import copied_input
 from headrace.cli.batch.job_notes import FailureNotes
 from headrace.cli.batch.job_plan import STREAM, JobPlan
+from headrace.cli.batch.shown_paths import shown_path
 from headrace.cli.batch.stop_signals import stop_signals
 from headrace.cli.batch.summary import JobSummary, summary_lines, summary_object
 from headrace.cli.shared.exit_codes import ExitCode
@@ -42,6 +44,7 @@ class JobSwitches(msgspec.Struct, frozen=True, kw_only=True):
 
 def run_job(plan: JobPlan, files: JobFiles, switches: JobSwitches) -> ExitCode:
     """Run all rows without a record. Raises HeadraceError if the job cannot start, or cannot go on."""
+    check_input(plan)  # before any file is made
     with Journal.open(
         files,
         settings=plan.shape,
@@ -90,15 +93,20 @@ class _JobRun:
 
     def _scanned(self) -> RowSource:
         """Return the input, as the journal knows it."""
+        kept = self._files.directory / INPUT if self._plan.is_read_once else Path(self._plan.input)
         with contextlib.ExitStack() as stack:
-            source = self._plan.input
-            if source == STREAM:
-                source = str(stack.enter_context(copied_input(sys.stdin.buffer, self._files.directory / INPUT)))
+            path = kept
+            if self._plan.is_read_once:
+                stream = stack.enter_context(self._plan.input_stream())
+                path = stack.enter_context(copied_input(stream, kept))
             failed_before = 0 if self._switches.retry_failed else self._journal.totals().failed
-            found = self._journal.scan(self._counted(RowSource(source, self._plan.rows)), self._bad_row_line)
+            found = self._journal.scan(self._counted(self._source(path)), self._bad_row_line)
             self._bad_now = found.bad if found.is_first else max(found.totals.failed - failed_before, 0)
-        kept = self._files.directory / INPUT if self._plan.input == STREAM else self._plan.input
-        return RowSource(kept, self._plan.rows)
+        return self._source(kept)
+
+    def _source(self, path: Path) -> RowSource:
+        name = "standard input" if self._plan.input == STREAM else self._plan.input
+        return RowSource(path, self._plan.rows, name=name)
 
     def _counted(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
         for row in rows:
@@ -153,9 +161,9 @@ class _JobRun:
             progress=self._progress,
             errors=self._journal.errors_by_kind(),
             examples=self._notes.examples,
-            results="standard output" if self._plan.output == STREAM else _shown(results),
-            errors_file=_shown(self._files.errors),
-            directory=_shown(self._files.directory),
+            results="standard output" if self._plan.output == STREAM else shown_path(results),
+            errors_file=shown_path(self._files.errors),
+            directory=shown_path(self._files.directory),
         )
 
     def print_summary(self) -> None:
@@ -176,13 +184,6 @@ _STOP_CODES = {
     "no_price": ExitCode.USAGE,
 }
 """StopReason → exit code, for a job that has rows left."""
-
-
-def _shown(path: Path) -> str:
-    """Return a path for people: relative to the current directory if it is below it."""
-    with contextlib.suppress(ValueError, OSError):
-        return str(path.relative_to(Path.cwd()))
-    return str(path)
 
 
 class _Stdout:

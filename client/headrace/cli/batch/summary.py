@@ -49,7 +49,7 @@ def summary_lines(summary: JobSummary) -> Iterator[SummaryLine]:
     progress = summary.progress
     failed = failed_rows(progress)
     yield SummaryLine(_head(summary), is_problem=failed > 0 or not summary.is_complete)
-    if progress.done or progress.failed:
+    if progress.done or progress.failed > progress.errors.get("bad_row", 0):
         yield SummaryLine(f"  {_effort(progress)}")
         if reused := reused_rows(progress):
             yield SummaryLine(f"  {reused}")
@@ -79,7 +79,7 @@ def _head(summary: JobSummary) -> str:
 
 
 _STOPS: dict[StopReason, str] = {
-    "interrupted": "Stopped by Ctrl-C",
+    "interrupted": "Interrupted",
     "max_cost": "Stopped at --max-cost",
     "no_price": "Stopped, because --max-cost needs the price of each model",
 }
