@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from headrace.errors import ConfigurationError
+from headrace.process import garbage_collection
 from headrace.process.lifecycle import die_with_parent, forbid_core_dumps, ignore_interrupt
 from headrace.process.logs import log_to_stderr, logged, report_start_failure
 from headrace.process.masked_output import mask_output, masking
@@ -58,7 +59,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _work(arguments: argparse.Namespace) -> None:
-    gc.disable()  # garbage collection would take a sixth of the imports' time; gc.collect() below does it once
+    gc.disable()  # garbage collection would take a sixth of the imports' time; settle() below does it once
     from headrace_workers.worker import Worker, WorkerSettings
 
     settings = WorkerSettings(
@@ -76,10 +77,7 @@ def _work(arguments: argparse.Namespace) -> None:
     async def serve() -> None:
         worker = Worker(settings, engine, asyncio.get_running_loop())
         mask_output(worker.masks.masked_line)
-        # The objects that exist now live as long as the process: the garbage collector need not check them again.
-        gc.collect()
-        gc.freeze()
-        gc.enable()
+        garbage_collection.settle()
         await worker.run()
 
     with asyncio.Runner(loop_factory=_new_loop) as runner:

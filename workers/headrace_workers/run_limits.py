@@ -31,22 +31,28 @@ class RunLimits:
         self._exchanges = shares.exchanges
         self.capacity = min(max_runs, shares.exchanges)
         """Runs that the worker may have at once, as it tells the broker."""
+        self._most_of_one_client = min(self.capacity + self.capacity // 4 + 8, self._exchanges - self._exchanges // 64)
+        """Runs that one client may have: as many as it can have leases, and some more that are ending, but never all."""
         self._clients = clients
         self._loop = loop
         self._values_left = _VALUES_PER_TURN
 
     def run_count(self) -> int:
         """Return how many runs the worker has."""
-        return sum(len(client.runs) for client in self._clients.values())
+        count = 0
+        for client in self._clients.values():
+            count += len(client.runs)
+        return count
 
     def weigh(self, client: ConnectedClient, request: bytes) -> tuple[int, str]:
         """Return the approximate bytes that an encoded request takes when it is decoded, and why its run is not taken.
 
         The reason is empty if the run is taken.
         """
-        if self.run_count() >= self._exchanges:
+        count = self.run_count()
+        if count >= self._exchanges:
             return 0, "the worker has as many runs as it can"
-        if self._has_too_many(client):
+        if count >= self._most_of_one_client and self._run_count_of(client) >= self._most_of_one_client:
             return 0, "the worker has the largest number of runs that one client may have"
         if (weight := self._weight(request)) is None:
             return 0, "the requests that came at the same time have too many values for one turn of the worker"
@@ -85,16 +91,8 @@ class RunLimits:
                 own += kept
         return own + size <= _MAX_REQUEST_BYTES // 2 and total + size <= _MAX_REQUEST_BYTES
 
-    def _has_too_many(self, client: ConnectedClient) -> bool:
-        most = self._most_of_one_client()
-        return self.run_count() >= most and self._run_count_of(client) >= most  # the first is quicker to count
-
     def _run_count_of(self, client: ConnectedClient) -> int:
         """Return how many runs a client has, on all connections of its process."""
         if not client.pid:
             return len(client.runs)
         return sum(len(other.runs) for other in self._clients.values() if other.pid == client.pid)
-
-    def _most_of_one_client(self) -> int:
-        """Return how many runs one client may have: as many as it can have leases, and some more that are ending, but never all."""
-        return min(self.capacity + self.capacity // 4 + 8, self._exchanges - self._exchanges // 64)

@@ -21,6 +21,7 @@ import msgspec
 from headrace.errors import RemoteProtocolError
 from headrace.files.engine_directory import broker_endpoint, collector_endpoint, worker_endpoint
 from headrace.process.descriptors import raise_limit, worker_shares
+from headrace.process.garbage_collection import collect_young
 from headrace.process.history import open_history
 from headrace.process.lifecycle import is_orphan
 from headrace.settings.known_secrets import provider_secrets, proxy_secrets, request_secrets
@@ -33,6 +34,8 @@ from headrace.wire.codec import decode_request, encode_frame, to_worker
 from headrace.wire.messages import (
     MAX_FRAME_BYTES,
     NOT_BEGUN,
+    WINDOW_CHARACTERS,
+    WINDOW_EVENTS,
     Abort,
     Credit,
     Failed,
@@ -54,7 +57,6 @@ from headrace_workers.providers.shared.wire_format import ProviderFailedError, P
 from headrace_workers.run_limits import RunLimits
 from headrace_workers.runs.frame_timing import send_at
 from headrace_workers.runs.live_run import ConnectedClient, LiveRun
-from headrace_workers.runs.outgoing_events import OutgoingEvents
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.timeouts import Clocks
 from headrace_workers.runs.transcript import Transcript
@@ -215,7 +217,10 @@ class Worker:
         """Handle a message. If it fails, only its run ends."""
         client = self._clients[peer.identity]
         try:
-            self._handle(client, message)
+            if type(message) is Run:
+                self._start(client, message)
+            else:
+                self._handle(client, message)
         except Exception as error:
             logger.exception("message of client failed", extra={"type": type(message).__name__})
             if not isinstance(message, Run | Credit | Abort | Query):
@@ -236,8 +241,6 @@ class Worker:
             case Credit():
                 if (run := _current(client, message)) is not None:
                     run.carry_out(run.core.credit_received(message))
-            case Run():
-                self._start(client, message)
             case Abort():
                 if (run := _current(client, message)) is not None:
                     run.carry_out(run.core.aborted(message.mode, time.monotonic(), is_beaten=message.is_beaten))
@@ -255,7 +258,7 @@ class Worker:
     def _start(self, client: ConnectedClient, message: Run) -> None:
         if message.epoch != self._settings.epoch:
             return  # it is for an earlier process of this worker
-        if not self._server.is_connected(client.identity):
+        if not self._is_connected(client):
             return  # its client has left this worker while the loop stood still, and may have asked another one
         if self._shutdown.has_begun:
             self._turn_away(client, message, "the worker is stopping")
@@ -275,6 +278,14 @@ class Worker:
                 return
             self._start_run(client, message, request, weight)
 
+    def _is_connected(self, client: ConnectedClient) -> bool:
+        """Return whether a client is still there. The kernel is asked once in a turn of the loop."""
+        if not client.is_there:
+            client.is_there = self._server.is_connected(client.identity)
+            if client.is_there:
+                self.loop.call_soon(client.next_turn)
+        return client.is_there
+
     def _start_run(self, client: ConnectedClient, message: Run, request: RunRequest, weight: int) -> None:
         others = request_secrets(request.tools, request.custom_options)
         try:
@@ -291,10 +302,11 @@ class Worker:
         core = ProviderRun(kept, request, prepared.api, clocks, mask, transcript, prepared.wire_format.name)
         run = LiveRun(self, client, core, prepared.request, span, weight, kept)
         client.runs[message.span_id] = run
-        logger.debug(
-            "run begins",
-            extra={"span_id": message.span_id, "provider": request.provider, "model": request.model},
-        )
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug(
+                "run begins",
+                extra={"span_id": message.span_id, "provider": request.provider, "model": request.model},
+            )
         if self.history is not None:
             self.history.note("start", span_id=message.span_id, attempt=message.attempt, epoch=message.epoch)
         run.start()
@@ -333,6 +345,7 @@ class Worker:
             return
         if self.tracer is not None:
             self.tracer.beat()
+        collect_young()
         self.loop.call_later(_TICK, self._tick)
 
     def _heartbeat(self) -> Heartbeat:
@@ -379,9 +392,8 @@ def encodable(message: Any, masked: Callable[[str], str] = str) -> Any:
 
 def _kept(message: Run) -> Run:
     """Return the message without its request, and with no more credit than one window: all that the run still needs of it."""
-    sequence_limit, character_limit = OutgoingEvents(0, 0).within_window(
-        message.sequence_limit, message.character_limit
-    )
+    sequence_limit = min(message.sequence_limit, WINDOW_EVENTS)
+    character_limit = min(message.character_limit, WINDOW_CHARACTERS)
     return msgspec.structs.replace(message, request=b"", sequence_limit=sequence_limit, character_limit=character_limit)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Mapping
@@ -31,8 +32,11 @@ from headrace_workers.wire_format_plugins import load_formats
 
 logger = logging.getLogger(__name__)
 
+_MOST_ACCESSES = 1_000
+"""Combinations of provider, key and address that are remembered."""
 
-class Prepared(msgspec.Struct, frozen=True):
+
+class Prepared(msgspec.Struct, frozen=True, gc=False):
     """A request that is ready to be sent.
 
     ``api`` is the wire format's API for chat or embeddings. ``request`` holds the key.
@@ -50,6 +54,21 @@ class Prepared(msgspec.Struct, frozen=True):
         return [("request", self.request)]
 
 
+class _Access(msgspec.Struct, frozen=True):
+    """How a provider is reached: its settings, wire format and key. ``is_by_model``: the model may choose another format."""
+
+    settings: ProviderSettings
+    declared: WireFormat
+    key: str | None
+    is_by_model: bool
+
+    def __repr__(self) -> str:
+        return f"_Access({self.settings!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("settings", self.settings)]
+
+
 class Providers:
     """The configured providers, with the keys and addresses in the worker's environment."""
 
@@ -58,6 +77,8 @@ class Providers:
         self.keys = ProviderKeys(settings, environ)
         self._settings = {name: _provider_settings(name, config) for name, config in settings.providers.items()}
         self._loaded = load_formats({config.api for config in settings.providers.values()} - {OPENAI_BY_MODEL})
+        self._accesses: dict[tuple[str, str | None, str | None, str, str], _Access] = {}
+        """Provider, caller's key and address, chosen key and wire format → how the provider is reached: checked once."""
         self._of_openai = {name: self._loaded.formats[name] for name in (CHAT, RESPONSES)}
         """The formats of a provider that takes one of OpenAI's two APIs for each run."""
 
@@ -75,6 +96,28 @@ class Providers:
         hash of the worker's key to use, if the provider has several. ``wire_format``: one of OpenAI's two, if the run
         must have it; the provider must be OpenAI or a compatible server.
         """
+        asked = (request.provider, api_key, base_url, chosen_key, wire_format)
+        access = self._accesses.get(asked)
+        if access is None:
+            access = self._access(request, api_key, base_url, chosen_key, wire_format)
+            if len(self._accesses) >= _MOST_ACCESSES:
+                self._accesses.clear()
+            self._accesses[asked] = access
+        settings, declared, key = access.settings, access.declared, access.key
+        if request.inputs or not access.is_by_model:
+            api = api_for(request, settings, declared)
+            return Prepared(declared, api, _built(declared.name, api, request, settings, key), key)
+
+        def build(name: str) -> HttpRequest:
+            return _built(name, self._of_openai[name].api, request, settings, key)
+
+        name, http = choose(request, build)
+        chosen = self._of_openai[name]
+        return Prepared(chosen, chosen.api, http, key)
+
+    def _access(
+        self, request: RunRequest, api_key: str | None, base_url: str | None, chosen_key: str, wire_format: str
+    ) -> _Access:
         settings = self._settings.get(request.provider)
         if settings is None:
             known = ", ".join(sorted(self._settings))
@@ -88,18 +131,11 @@ class Providers:
             raise ProviderFailedError(ProviderFailure("invalid_request", reason, argument="model"))
         is_by_model = settings.api == OPENAI_BY_MODEL and not wire_format
         declared = self._wire_format(settings, wire_format or (CHAT if is_by_model else settings.api))
-        api = api_for(request, settings, declared)  # before the key: its absence is told only if the format can be used
+        api_for(request, settings, declared)  # before the key: its absence is told only if the format can be used
         # Never send a key of the engine to an address that the caller names.
         is_callers = api_key is not None or base_url is not None
         key = api_key or self._key(settings, chosen_key, is_callers=is_callers)
-        if not is_by_model or request.inputs:
-            return Prepared(declared, api, _built(declared.name, api, request, settings, key), key)
-
-        def build(name: str) -> HttpRequest:
-            return _built(name, self._of_openai[name].api, request, settings, key)
-
-        name, http = choose(request, build)
-        return Prepared(self._of_openai[name], self._of_openai[name].api, http, key)
+        return _Access(settings, declared, key, is_by_model)
 
     def access(self, provider: str) -> tuple[ProviderSettings, str | None]:
         """Return a provider's settings, and the worker's first key for it. Raises ProviderFailedError if there is none."""
@@ -205,15 +241,26 @@ def clock_limits(request: RunRequest, config: EngineConfig, time_left: float | N
     Without streaming, nothing comes before the whole answer. Then the first-chunk and idle clocks run only if the
     caller sets them.
     """
-    first_chunk = config.first_chunk_timeout if request.stream else math.inf
-    idle = config.idle_timeout if request.stream else math.inf
-    total = request.total_timeout or config.total_timeout
+    first_chunk, idle, total = request.first_chunk_timeout, request.idle_timeout, request.total_timeout
+    limits = _clock_limits(config, request.stream, first_chunk, idle, total)
+    if time_left is None:
+        return limits
+    return msgspec.structs.replace(limits, spent=max(limits.total - time_left, 0.0))
+
+
+@functools.lru_cache(maxsize=256)
+def _clock_limits(
+    config: EngineConfig,
+    is_streamed: bool,
+    first_chunk: float | None,
+    idle: float | None,
+    total: float | None,
+) -> ClockLimits:
     return ClockLimits(
         connect=config.connect_timeout,
-        first_chunk=request.first_chunk_timeout or first_chunk,
-        idle=request.idle_timeout or idle,
-        total=total,
-        spent=0.0 if time_left is None else max(total - time_left, 0.0),
+        first_chunk=first_chunk or (config.first_chunk_timeout if is_streamed else math.inf),
+        idle=idle or (config.idle_timeout if is_streamed else math.inf),
+        total=total or config.total_timeout,
         reader=config.stalled_reader_timeout or math.inf,
     )
 

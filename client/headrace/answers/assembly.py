@@ -45,7 +45,7 @@ class InvalidArgumentsError(ValueError):
         return f"the arguments of tool call {self.name!r} are not a JSON object ({len(self.raw)} characters)"
 
 
-class Assembled(msgspec.Struct, frozen=True):
+class Assembled(msgspec.Struct, frozen=True, gc=False):
     """The content of a run's events, put together."""
 
     text: str

@@ -79,6 +79,8 @@ def request_secrets(tools: Iterable[Tool], options: Mapping[str, Any]) -> tuple[
     given = [tool.extra for tool in tools if tool.extra]
     if options:
         given.append(dict(options))
+    if not given:
+        return ()
     found = [secret for holder, name in _credentials(given) for secret in header_secrets({name: holder[name]})]
     return tuple(_unique(found))
 

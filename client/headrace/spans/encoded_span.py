@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from headrace.settings.known_secrets import without_credentials
-from headrace.spans.span import LOST, Rank, Span, SpanContent, encode_span
+from headrace.spans.span import LOST, Rank, Span, SpanAttempt, SpanContent, encode_span
 from headrace.spans.stored_media import storable_messages
 from headrace.types import Usage
 from headrace.wire.run_request import OptionalFields, RunRequest
@@ -36,12 +36,25 @@ _PARAMETERS = OptionalFields(
     "service_tier",
     "dimensions",
 )
+_NO_ATTEMPTS: list[SpanAttempt] = []
 _UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 _encode_json = msgspec.json.Encoder().encode
 
 
-def request_stub(span_id: str, request: RunRequest) -> Span:
-    """Return a stub with the facts of the request only: no times, no worker, no result."""
+def request_stub(
+    span_id: str,
+    request: RunRequest,
+    began: float = 0.0,
+    arrived: float = 0.0,
+    queued: float = 0.0,
+    waited_for: str = "",
+    attempts: list[SpanAttempt] = _NO_ATTEMPTS,
+) -> Span:
+    """Return a stub with the facts of the request: no worker, no result.
+
+    ``began``, ``arrived``: when the run was asked for, and when it came to its worker. ``queued``, ``waited_for``: see
+    ``queue_seconds`` and ``queue_reason`` of :class:`Span`.
+    """
     return Span(
         span_id=span_id,
         rank=Rank.STUB,
@@ -58,13 +71,19 @@ def request_stub(span_id: str, request: RunRequest) -> Span:
         user_id=request.user_id,
         session_id=request.session_id,
         parameters=parameters(request),
+        started_at=began,
+        ended_at=arrived,
+        queue_seconds=queued,
+        queue_reason=waited_for,
+        attempts=attempts,
     )
 
 
-def request_content(request: RunRequest) -> SpanContent:
-    """Return the content of a span without an answer: the request's messages, inputs and tools."""
+def request_content(request: RunRequest, text: str = "") -> SpanContent:
+    """Return the content of a span with the request's messages, inputs and tools. ``text``: the answer, if it is text only."""
     messages = storable_messages(request.messages)
-    return SpanContent(messages=messages, inputs=request.inputs, tools=without_credentials(request.tools))
+    tools = without_credentials(request.tools) if request.tools else []
+    return SpanContent(messages=messages, inputs=request.inputs, tools=tools, text=text)
 
 
 def parameters(request: RunRequest) -> dict[str, Any]:

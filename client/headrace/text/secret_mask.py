@@ -14,9 +14,11 @@ it: it is removed only where it stands alone.
 from __future__ import annotations
 
 import base64
+import functools
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+import struct
+from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import unquote
 
 MASK = "[key]"
@@ -48,7 +50,9 @@ _ENCODINGS_IN_ONE_ANOTHER = 3
 _GRAM = 6
 _MOST_PLACES = 8
 """Positions that are kept of a piece that a secret holds several times."""
-_MARKS_OF_ESCAPES = ("%", "\\u", "&#")
+_MOST_PIECES = 64
+"""Pieces of a text that are cut in one step."""
+_ESCAPES = re.compile(r"%|\\u|&#")
 _CUT = "…".encode()
 """The mark at the end of a text that was cut."""
 _JSON_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([\"\\/]))")
@@ -153,7 +157,7 @@ class SecretMask:
         """
         if len(text) > _LONGEST_OF_ALL:
             return self._is_quoted_here(text)
-        if not any(mark in text for mark in _MARKS_OF_ESCAPES) or len(text) > LONGEST_TEXT:
+        if _ESCAPES.search(text) is None or len(text) > LONGEST_TEXT:
             return self.has_core(text.lower())
         return any(self.has_core(level.lower()) for level in _levels(text))
 
@@ -166,9 +170,10 @@ class SecretMask:
 
     def has_core(self, small: str) -> bool:
         """Return whether a text in lower case contains the middle half of a secret."""
-        return any(core in small for core in self._cores) or (
-            self._beneath is not None and self._beneath.has_core(small)
-        )
+        for core in self._cores:
+            if core in small:
+                return True
+        return self._beneath is not None and self._beneath.has_core(small)
 
     def _is_quoted_here(self, text: str) -> bool:
         if len(text) > _LONGEST_OF_ALL:
@@ -308,7 +313,15 @@ def _is_plain_word(part: bytes, secret: bytes) -> bool:
 def pieces_of(text: str, size: int) -> list[bytes]:
     """Cut a text into pieces of ``size`` bytes. If it contains a part of a secret, one piece belongs to the secret."""
     data = text.encode("utf-8", "surrogatepass").lower()
-    return [*[data[start : start + size] for start in range(0, len(data), size)], data.removesuffix(_CUT)[-size:]]
+    return [*_cutter(size, len(data) // size)(data), data.removesuffix(_CUT)[-size:]]
+
+
+@functools.lru_cache(maxsize=256)
+def _cutter(size: int, count: int) -> Callable[[bytes], Sequence[bytes]]:
+    """Return the function that cuts the first ``count`` whole pieces off some bytes. A shorter rest belongs to no secret."""
+    if count > _MOST_PIECES:
+        return lambda data: [data[start : start + size] for start in range(0, count * size, size)]
+    return struct.Struct(f"{size}s" * count).unpack_from
 
 
 def _without(data: bytes, found: list[tuple[int, int]]) -> bytes:

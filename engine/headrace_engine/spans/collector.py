@@ -17,6 +17,7 @@ import msgspec
 
 from headrace.files.engine_directory import broker_endpoint, collector_endpoint
 from headrace.process.descriptors import broker_shares, raise_limit
+from headrace.process.garbage_collection import collect_young, settle
 from headrace.process.lifecycle import is_orphan
 from headrace.settings.settings import Settings
 from headrace.transport.peer_server import PeerServer, ServedPeer, ServerSettings
@@ -114,6 +115,7 @@ class Collector:
         self._server.open()
         self._tick()
         self._recover_all()
+        settle()
         self._reactor.run()
 
     # Peers.
@@ -285,6 +287,7 @@ class Collector:
             self._stop()
             return
         self._pipeline.check()
+        collect_young()
         self._link.report(self._pipeline.status(self._batching.span_count))
         self._reactor.call_later(_TICK, self._tick)
 

@@ -67,7 +67,7 @@ class DirectExchange:
         self.payload = payload
         self.connection: Carrier | None = None
         self.connecting: asyncio.Task[None] | None = None
-        self.resend: Callable[[], None] | None = None
+        self.resend: Callable[[DirectExchange], None] | None = None
         self.is_connected = False
         self.is_paused = False
 
@@ -90,21 +90,21 @@ class DirectExchange:
 
     def close(self) -> None:
         """End the exchange. Its connection is closed at once, unless the response is complete."""
-        self.receiver = None
+        self.receiver = self.on_whole = None
         self._stop_connecting()
         if self.connection is not None and (self.connection.is_held or not self.connection.is_complete):
             self.connection.abort()
 
     def release(self) -> None:
         """Deliver nothing more. The connection is kept if the body ends within the linger time."""
-        self.receiver = None
+        self.receiver = self.on_whole = None
         self._stop_connecting()
         if self.connection is not None:
             self.connection.linger()
 
     def fail(self, stage: str, reason: str) -> None:
         """Report a failure to the receiver, if there is still one."""
-        receiver, self.receiver = self.receiver, None
+        receiver, self.receiver, self.on_whole = self.receiver, None, None
         if receiver is not None:
             receiver.on_failure(stage, reason)
 

@@ -52,6 +52,7 @@ class Http1Connection(asyncio.Protocol):
         "_close_timer",
         "_decoder",
         "_fault",
+        "_fields",
         "_has_unsent",
         "_head_bytes",
         "_headers",
@@ -100,6 +101,7 @@ class Http1Connection(asyncio.Protocol):
         self.is_complete = False
         self._status = 0
         self._headers: dict[str, str] = {}
+        self._fields: list[bytes] = []  # names and values of the head, as they came
         self._decoder: BodyDecoder | None = None
         self._unreadable: str | None = None
         self.is_held = False  # whether the rest must be unpacked before anything else happens
@@ -215,7 +217,7 @@ class Http1Connection(asyncio.Protocol):
             self._deliver(exchange, fault)
         except BaseException:
             # An exception of the receiver, which the loop reports. Another exchange may use the connection by now.
-            exchange.receiver = None
+            exchange.receiver = exchange.on_whole = None
             if self.exchange is None or self.exchange is exchange:
                 self.abort()
             raise
@@ -258,7 +260,7 @@ class Http1Connection(asyncio.Protocol):
         if self._is_close_delimited and exc is None:
             self._tell_end(exchange)
         elif self._is_stale() and exchange.resend is not None:
-            exchange.resend()
+            exchange.resend(exchange)
         elif self._has_unsent and not self._status:
             exchange.fail("send", "connection closed before the request was sent")
         else:
@@ -277,21 +279,25 @@ class Http1Connection(asyncio.Protocol):
             raise BadResponseError("a second response to one request")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value) + _FIELD_BYTES
+        if self._status:  # a trailer: not used
+            self._count_head(len(name) + len(value) + _FIELD_BYTES)
+        else:
+            self._fields += (name, value)
+
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
         if self._head_bytes > MAX_HEAD_BYTES:
             raise BadResponseError(f"response head over {MAX_HEAD_BYTES} bytes")
-        if self._status:
-            return  # a trailer: not used
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-        known = self._headers.get(key)
-        self._headers[key] = text if known is None else f"{known}, {text}"
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        headers = self._headers
+        fields = self._fields
+        self._fields = []
+        said = b"\n".join(fields)  # no field has a line end within
+        self._count_head(sum(map(len, fields)) + len(fields) // 2 * _FIELD_BYTES)
         if status < 200:  # noqa: PLR2004 - informational: the response is still to come
-            self._headers = {}
             return
+        headers = self._headers = _headers_of(said.decode("latin-1").split("\n")) if fields else {}
         if "content-encoding" in headers:
             self._choose_decoder(headers["content-encoding"])
         codings = headers.get("transfer-encoding", "").lower()
@@ -350,7 +356,7 @@ class Http1Connection(asyncio.Protocol):
         pieces = self._pieces
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
-        exchange.receiver = None
+        exchange.receiver = exchange.on_whole = None  # else run and exchange hold each other
         self._end_exchange(is_clean=True)
         on_whole(self._status, self._headers, body)
 
@@ -395,13 +401,24 @@ class Http1Connection(asyncio.Protocol):
         if self._decoder is not None and not self._decoder.is_complete:
             exchange.fail("read", CUT_REASON)
             return
-        receiver, exchange.receiver = exchange.receiver, None
+        receiver, exchange.receiver, exchange.on_whole = exchange.receiver, None, None
         if receiver is not None:
             receiver.on_complete()
 
     def _fail(self, exchange: DirectExchange, reason: str) -> None:
         self.abort()
         exchange.fail("unreadable", reason)
+
+
+def _headers_of(fields: list[str]) -> dict[str, str]:
+    """Return the header fields of names and values in turn. The values of a repeated field are joined by a comma."""
+    names = [name.lower() for name in fields[::2]]
+    headers = dict(zip(names, fields[1::2], strict=False))
+    if len(headers) < len(names):
+        headers = {}
+        for name, value in zip(names, fields[1::2], strict=True):
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
 
 
 def _describe(error: HttpParserError | HttpParserUpgrade) -> str:

@@ -13,6 +13,7 @@ import errno
 import re
 import socket
 import ssl
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -80,6 +81,8 @@ class _Pool:
         self.origin = origin
         self.proxy = proxy_of(origin.scheme, origin.host, origin.port)
         self.connections: set[Http1Connection] = set()
+        self.open: Callable[[DirectExchange], None] | None = None
+        """Sends an exchange over a new connection."""
         self._idle: dict[Http1Connection, float] = {}  # idle connection → when it expires; the oldest first
         self._loop = loop
         self._keepalive = keepalive
@@ -192,7 +195,7 @@ class HttpClient:
         if connection is None:
             self._open(pool, exchange)
         else:
-            exchange.resend = partial(self._open, pool, exchange)
+            exchange.resend = pool.open
             connection.start(exchange, is_reused=True)
         return exchange
 
@@ -223,6 +226,7 @@ class HttpClient:
         pool = self._pools.get(origin)
         if pool is None:
             pool = self._pools[origin] = _Pool(origin, self._loop, self._keepalive, self._max_idle)
+            pool.open = partial(self._open, pool)
         text = request_head(origin, target, request.headers, self._user_agent)
         if len(self._heads) >= _MAX_HEADS:
             self._heads.clear()

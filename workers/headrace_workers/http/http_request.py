@@ -9,7 +9,7 @@ import msgspec
 from headrace.text.shown_address import without_password
 
 
-class HttpRequest(msgspec.Struct, frozen=True):
+class HttpRequest(msgspec.Struct, frozen=True, gc=False):
     """A POST request. ``headers`` hold no content-length, host or accept-encoding: the HTTP client adds these."""
 
     url: str

@@ -70,7 +70,7 @@ class AnswerReader:
     """Reads one answer. It may come in several responses, if the provider must be asked to continue it.
 
     Methods append what they read to their argument ``events``. The run feeds ``parser`` itself, which saves a call per
-    piece. ``mapper`` is None until a stream is opened. ``may_continue`` says whether the turn of the loop may go on;
+    piece. ``mapper`` is None, and there is no ``parser``, until a stream is opened. ``may_continue`` says whether the turn of the loop may go on;
     None: always. ``waiting`` are server-sent events that the turn had no time for.
     """
 
@@ -94,7 +94,6 @@ class AnswerReader:
         self._api = api
         self._request = request
         self._response = response
-        self.parser = SSEParser()
         self._split_characters: SplitCharacters | None = None
         # The token of the last continuation. A response that repeats it would be continued for ever.
         self._continued_with: str | None = None
@@ -143,6 +142,7 @@ class AnswerReader:
         """Open the stream if it is not open. Return its mapper."""
         if self.mapper is None:
             self.mapper = self._api.open_stream(self._request)
+            self.parser = SSEParser()
         return self.mapper
 
     def map(self, server_events: Entries, events: list[RunEvent]) -> None:

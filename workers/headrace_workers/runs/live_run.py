@@ -52,17 +52,22 @@ class WorkerServices(Protocol):
 class ConnectedClient:
     """One connected client: its runs, the messages for it, and the runs with messages to take (``ready_runs``)."""
 
-    __slots__ = ("identity", "last_sent", "messages", "next_frame", "pid", "ready_runs", "runs")
+    __slots__ = ("identity", "is_there", "last_sent", "messages", "next_frame", "pid", "ready_runs", "runs")
 
     def __init__(self, identity: bytes, pid: int = 0) -> None:
         self.identity = identity
         self.pid = pid  # of its process; 0 if the kernel does not tell it
+        self.is_there = False  # whether it was seen to be connected in this turn of the loop
         self.runs: dict[str, LiveRun] = {}
         self.messages: list[msgspec.Struct] = []
         self.ready_runs: dict[str, LiveRun] = {}
         self.last_sent = 0.0
         # When the next frame leaves: "no", "later" (a timer is set), or "soon" (at the end of this turn).
         self.next_frame = "no"
+
+    def next_turn(self) -> None:
+        """The next turn of the loop begins: the client may have gone."""
+        self.is_there = False
 
 
 class LiveRun:
@@ -139,7 +144,8 @@ class LiveRun:
 
     def on_response(self, status: int, headers: dict[str, str]) -> None:
         now = time.monotonic()
-        logger.debug("provider answers", extra={"span_id": self.core.span_id, "status": status})
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("provider answers", extra={"span_id": self.core.span_id, "status": status})
         try:
             self.core.clocks.connected()
             self.worker.limits.responded(self._message, self.core.request, status, headers)
@@ -153,6 +159,8 @@ class LiveRun:
         core = self.core
         try:
             now = self._turn_began = time.monotonic()
+            if logger.isEnabledFor(logging.DEBUG):
+                logger.debug("provider answers", extra={"span_id": core.span_id, "status": status})
             core.clocks.connected()
             self.worker.limits.responded(self._message, core.request, status, headers)
             if (commands := core.answered(status, headers, body, now)) is not None:
@@ -273,21 +281,23 @@ class LiveRun:
 
     def finish(self) -> None:
         """The terminal message was handed out, or the client is gone: end the span and free everything."""
+        core, worker = self.core, self.worker
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._span is not None and self.worker.tracer is not None:
+        if self._span is not None and worker.tracer is not None:
             if self._exchange is not None and self._exchange.is_connected:
-                self.core.clocks.connected()
-            self.worker.tracer.end(self._span, self.core.for_span)
-        if self.worker.history is not None:
-            self.worker.history.note("let go", span_id=self.core.span_id, attempt=self.core.attempt)
-        outcome = type(self.core.terminal).__name__ if self.core.terminal is not None else "abandoned"
-        logger.debug("run ends", extra={"span_id": self.core.span_id, "outcome": outcome})
-        self.client.runs.pop(self.core.span_id, None)
-        self.client.ready_runs.pop(self.core.span_id, None)
+                core.clocks.connected()
+            worker.tracer.end(self._span, core.for_span)
+        if worker.history is not None:
+            worker.history.note("let go", span_id=core.span_id, attempt=core.attempt)
+        if logger.isEnabledFor(logging.DEBUG):
+            outcome = type(core.terminal).__name__ if core.terminal is not None else "abandoned"
+            logger.debug("run ends", extra={"span_id": core.span_id, "outcome": outcome})
+        self.client.runs.pop(core.span_id, None)
+        self.client.ready_runs.pop(core.span_id, None)
         # Break the reference cycles: else the answer stays in memory until the next garbage collection.
-        self.core.limit_turn(None)
+        core.limit_turn(None)
         self._late_end = None
 
     def abandon(self) -> None:

@@ -8,8 +8,6 @@ get here.
 
 from __future__ import annotations
 
-import math
-
 import msgspec
 
 from headrace.answers.assembly import Assembled
@@ -89,24 +87,24 @@ class SpanOutcome(msgspec.Struct, frozen=True, gc=False):
     rank: Rank = Rank.WORKER
 
 
+_OK = SpanOutcome("ok")
+
+
 def begun_span(
     run: Run, request: RunRequest, worker: str, arrived: Moment, wire_format: WireFormat | None = None
 ) -> Span:
     """Return the stub of a run that has reached its worker. It stays the run's span if the worker dies."""
     queued = queue_seconds(run)
-    attempt = SpanAttempt(run.attempt, worker, arrived.wall, is_hedge=bool(run.span_of))
-    if wire_format is not None:
-        attempt = msgspec.structs.replace(
-            attempt, wire_format=wire_format.name, telemetry_provider=wire_format.telemetry_provider
-        )
-    return msgspec.structs.replace(
-        request_stub(run.span_of or run.span_id, request),
-        started_at=arrived.wall - queued,
-        ended_at=arrived.wall,
-        queue_seconds=queued,
-        queue_reason=run.waited_for,
-        attempts=[attempt],
+    wall = arrived.wall
+    attempt = SpanAttempt(
+        run.attempt,
+        worker,
+        wall,
+        wire_format=wire_format.name if wire_format is not None else "",
+        telemetry_provider=wire_format.telemetry_provider if wire_format is not None else "",
+        is_hedge=bool(run.span_of),
     )
+    return request_stub(run.span_of or run.span_id, request, wall - queued, wall, queued, run.waited_for, [attempt])
 
 
 def ended_span(stub: Span, run: EndedRun, arrived: Moment, now: float) -> Span:
@@ -170,11 +168,15 @@ def refused_span(stub: Span, failed: Failed, arrived: Moment, now: float) -> Spa
 
 def received_content(run: EndedRun) -> SpanContent:
     """Return the content of a span: the request, and the answer with the part that was never sent."""
-    asked, terminal, received = request_content(run.request), run.terminal, run.received
-    if received is None:
-        return asked
+    terminal, received = run.terminal, run.received
     finished = terminal if isinstance(terminal, Finished) else None
     message = finished.message if finished else None
+    if received is not None and finished is not None and _is_text_only(finished, received):
+        text = received.text or (message.text if message is not None else "")
+        return request_content(run.request, run.mask.masked_for_store(text))
+    asked = request_content(run.request)
+    if received is None:
+        return asked
     reasoning = received.reasoning
     if message is not None and not reasoning and not isinstance(message.content, str):
         reasoning = "".join([part.text for part in message.content if isinstance(part, ReasoningPart)])
@@ -190,6 +192,13 @@ def received_content(run: EndedRun) -> SpanContent:
     )
 
 
+def _is_text_only(finished: Finished, received: Assembled) -> bool:
+    message = finished.message
+    is_text = message is None or type(message.content) is str
+    has_more = received.reasoning or received.refusal or finished.refusal or finished.tool_calls or received.tool_calls
+    return is_text and not has_more
+
+
 def _stored_calls(calls: list[ToolCallText], mask: SecretMask) -> list[ContentToolCall]:
     if not mask.is_quoted("\n".join([call.arguments for call in calls])):
         return [ContentToolCall(call.id, call.name, call.arguments) for call in calls]
@@ -198,6 +207,8 @@ def _stored_calls(calls: list[ToolCallText], mask: SecretMask) -> list[ContentTo
 
 def is_heavy(content: SpanContent) -> bool:
     """Return whether an answer takes too long to encode. JSON needs six bytes for each control character."""
+    if len(content.text) <= _LONG and not (content.reasoning or content.refusal or content.tool_calls):
+        return False
     texts = [content.text, content.reasoning, content.refusal or "", *[call.arguments for call in content.tool_calls]]
     if sum(map(len, texts)) <= _LONG:
         return False
@@ -209,7 +220,7 @@ def outcome_of(terminal: Terminal | None, provider: str) -> SpanOutcome:
     """Return how a run ended, by its terminal message. None means that the client went away."""
     match terminal:
         case Finished():
-            return SpanOutcome("ok")
+            return _OK
         case Aborted():
             return SpanOutcome("aborted")
         case Failed():
@@ -224,8 +235,7 @@ def outcome_of(terminal: Terminal | None, provider: str) -> SpanOutcome:
 
 def queue_seconds(run: Run) -> float:
     """Return the seconds that a run waited for its lease, as its client says. 0 if the value is impossible."""
-    queued = run.queued
-    return queued if math.isfinite(queued) and 0.0 <= queued <= _MAX_QUEUED else 0.0
+    return run.queued if 0.0 <= run.queued <= _MAX_QUEUED else 0.0  # NaN is not in between, either
 
 
 def _reason_of(failed: Failed) -> str:

@@ -38,7 +38,7 @@ Read = Callable[[SpoolPlace], bytes | None]
 """Returns the span at a place, or None if it cannot be read."""
 
 
-class OutgoingBatch(msgspec.Struct, frozen=True):
+class OutgoingBatch(msgspec.Struct, frozen=True, gc=False):
     """One batch of spans to send."""
 
     sequence: int
@@ -117,11 +117,12 @@ class UnacknowledgedSpans:
         """Add the span of an ended run. ``place`` is its place in the spool, or None if it could not be written."""
         self.added += 1
         entry = _Entry(self.added, data, place)
-        if place is not None and self.memory + entry.memory > self._memory_bytes:
-            entry.forget()
-        if self.memory + entry.memory > self._memory_bytes and not self._make_room(entry.memory):
-            self.dropped[MEMORY_FULL] += 1
-            return
+        if self.memory + entry.memory > self._memory_bytes:
+            if place is not None:
+                entry.forget()
+            if self.memory + entry.memory > self._memory_bytes and not self._make_room(entry.memory):
+                self.dropped[MEMORY_FULL] += 1
+                return
         self.memory += entry.memory
         self._waiting.append(entry)
         if entry.data is not None:

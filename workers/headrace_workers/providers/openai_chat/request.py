@@ -68,6 +68,7 @@ _NAME_OF_SEED = {"mistral": "random_seed"}
 """Servers that know ``seed`` by another name."""
 
 _AZURE = "azure"
+_ROLES_OF_TEXT = frozenset(("user", "system", "developer"))
 _OPENAI_KEYS = ExtraKeys(
     "OpenAI",
     {
@@ -130,7 +131,12 @@ def build_request(request: RunRequest, settings: ProviderSettings, api_key: str 
 
 def _body(request: RunRequest, server: str, *, is_openais_own: bool, has_openais_models: bool) -> dict[str, Any]:
     keys = _OPENAI_KEYS if has_openais_models else _COMPATIBLE_KEYS
-    messages = [_message(f"messages[{index}]", message, keys) for index, message in enumerate(request.messages)]
+    messages = [
+        {"role": message.role, "content": message.content}
+        if _is_plain(message)
+        else _message(f"messages[{index}]", message, keys)
+        for index, message in enumerate(request.messages)
+    ]
     if is_openais_own:
         _drop_reasoning(messages)
     body: dict[str, Any] = {"model": request.model, "messages": messages}
@@ -171,6 +177,12 @@ def _drop_reasoning(messages: list[dict[str, Any]]) -> None:
         if message["role"] == "assistant":
             for field in (*REASONING_FIELDS, "reasoning_details"):
                 message.pop(field, None)
+
+
+def _is_plain(message: Message) -> bool:
+    """Return whether a message has a text and nothing else."""
+    is_text = type(message.content) is str and message.extra is None and message.tool_name is None
+    return is_text and message.role in _ROLES_OF_TEXT
 
 
 def _message(where: str, message: Message, keys: ExtraKeys) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Pure.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -74,6 +75,7 @@ def accept_headers(*, stream: bool) -> list[tuple[str, str]]:
     ]
 
 
+@functools.lru_cache(maxsize=256)
 def bearer_headers(api_key: str | None, *, stream: bool) -> tuple[tuple[str, str], ...]:
     """Return the headers of an API that takes its key as a bearer token."""
     key = [("authorization", f"Bearer {api_key}")] if api_key else []
@@ -85,6 +87,8 @@ def merged(body: dict[str, Any], options: dict[str, Any], nested: Sequence[str])
 
     Objects named in ``nested`` are merged, all others replaced.
     """
+    if not options:
+        return body
     result = body | options
     for name in nested:
         mine, theirs = body.get(name), options.get(name)

@@ -6,6 +6,7 @@ and declares it in one :class:`WireFormat`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
@@ -41,10 +42,15 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def url(self, path: str) -> str:
         """Return the URL of ``path``. Queries of the base URL and of ``path`` are joined."""
-        base, _, query = self.base_url.partition("?")
-        path, _, own = path.partition("?")
-        queries = "&".join(part for part in (query.strip("&"), own) if part)
-        return f"{base.rstrip('/')}{path}?{queries}" if queries else f"{base.rstrip('/')}{path}"
+        return _joined_url(self.base_url, path)
+
+
+@functools.lru_cache(maxsize=256)
+def _joined_url(base_url: str, path: str) -> str:
+    base, _, query = base_url.partition("?")
+    path, _, own = path.partition("?")
+    queries = "&".join(part for part in (query.strip("&"), own) if part)
+    return f"{base.rstrip('/')}{path}?{queries}" if queries else f"{base.rstrip('/')}{path}"
 
 
 class ProviderFailure(msgspec.Struct, frozen=True):
@@ -75,7 +81,7 @@ class ProviderFailedError(Exception):
         self.partial_text = ""
 
 
-class Completion(msgspec.Struct, frozen=True, kw_only=True):
+class Completion(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A complete answer.
 
     ``message`` is None if the run's events have all of the answer. It is set without streaming, and where the answer
