@@ -138,7 +138,7 @@ def success_line(finished: FinishedRow, now: float) -> bytes:
     if row.form == "openai":
         name = result.span_id
         answer = HttpAnswer(_OK, name, _body(row, result, now))
-        return _line(BatchRecord(_batch_id(name), row.id, answer, None, run_facts(row.number, result)))
+        return _line(BatchRecord(_batch_id(name, row.number), row.id, answer, None, run_facts(row.number, result)))
     if isinstance(result, RunEmbeddingResult):
         return _line(_vectors(row, result))
     try:
@@ -161,9 +161,9 @@ def failure_line(row: Row | BadRow, error: HeadraceError | None = None) -> bytes
     if row.form != "openai":
         return _line(FailureRecord(row.id, row.number, facts))
     words = ErrorWords(facts.code, facts.message)
-    name = facts.span_id or str(row.number)
+    name = _batch_id(facts.span_id or "", row.number)
     facts = msgspec.structs.replace(facts, code="", message="", line=row.number)
-    return _line(BatchRecord(_batch_id(name), row.id, _http_answer(failure, words), words, facts))
+    return _line(BatchRecord(name, row.id, _http_answer(failure, words), words, facts))
 
 
 def _line(record: msgspec.Struct) -> bytes:
@@ -182,8 +182,9 @@ def _readable(value: Any) -> Any:
     return [_readable(item) for item in value] if isinstance(value, list) else value
 
 
-def _batch_id(name: str) -> str:
-    return f"batch_req_{name.removeprefix('sp_')}"
+def _batch_id(span_id: str, number: int) -> str:
+    """Return the id of a record. Several rows may share one run, so the run's id is not enough."""
+    return f"batch_req_{span_id[3:]}_{number}" if span_id else f"batch_req_{number}"
 
 
 def _body(row: Row, result: RunLocalResult | RunEmbeddingResult, now: float) -> Any:

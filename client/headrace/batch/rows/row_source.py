@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import BinaryIO
 
 from headrace.batch.row import BadRow, Row
@@ -107,10 +108,23 @@ def copy_input(stream: BinaryIO, path: str | os.PathLike[str]) -> int:
                     left = left[file.write(left) :]
                 size += len(data)
             os.fsync(file.fileno())
-        os.link(part, target)
+        _give_name(part, target)
     finally:
-        os.unlink(part)
+        with suppress(FileNotFoundError):
+            os.unlink(part)
     return size
+
+
+def _give_name(part: str, target: str) -> None:
+    """Give a complete file its name. Raises FileExistsError."""
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
+        os.rename(part, target)
 
 
 def _line_rows(file: InputFile, reader: RowReader, wanted: Iterator[int] | None) -> Iterator[Row | BadRow]:

@@ -256,6 +256,12 @@ def test_the_sdk_of_openai_reads_vectors(packed: bool) -> None:
     assert read_result(line) == vectors()
 
 
+def test_rows_that_share_a_run_have_records_with_ids_of_their_own() -> None:
+    rows = [Row(number, f"r{number}", "chat", "openai", {}, bytes(16)) for number in (1, 2)]
+
+    assert len({record(success_line(FinishedRow(each_row, result()), NOW))["id"] for each_row in rows}) == 2
+
+
 # Short records.
 
 
