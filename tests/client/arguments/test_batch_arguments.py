@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_type_hints
+
 from headrace import BatchArguments, EmbeddingArguments, MapArguments, RunArguments
 
 OF_ONE_RUN = {"messages", "span_id"}
@@ -13,9 +15,9 @@ OF_JOBS = {
 
 
 def test_a_batch_job_takes_each_argument_that_runs_can_share() -> None:
-    runs = RunArguments.__annotations__ | {"dimensions": EmbeddingArguments.__annotations__["dimensions"]}
-    rows = {name: kind for name, kind in MapArguments.__annotations__.items() if name not in OF_JOBS}
+    runs = get_type_hints(RunArguments) | {"dimensions": get_type_hints(EmbeddingArguments)["dimensions"]}
+    rows = {name: kind for name, kind in get_type_hints(MapArguments).items() if name not in OF_JOBS}
 
     assert rows.keys() == runs.keys() - OF_ONE_RUN
     assert {name for name, kind in rows.items() if kind != runs[name]} == {"model"}  # rows may name it
-    assert BatchArguments.__annotations__.keys() - MapArguments.__annotations__.keys() == {"ordered"}
+    assert get_type_hints(BatchArguments).keys() - get_type_hints(MapArguments).keys() == {"ordered"}
