@@ -23,17 +23,18 @@ from headrace.batch.journal.input_rows import (
     keep_records,
     raise_changed,
 )
-from headrace.batch.journal.job_files import JobFiles
+from headrace.batch.journal.job_files import JOURNAL, JobFiles
 from headrace.batch.journal.job_records import JobTotals, RowRecord, ScanResult, StoredRecord
 from headrace.batch.journal.opening import STARTED_AT, JobOptions, OpenedJob, open_job
 from headrace.batch.journal.output_writing import write_output
 from headrace.batch.journal.record_file import NewFile
 from headrace.batch.journal.rewriting import finish_rewriting, known_lengths, write_kept
-from headrace.batch.journal.tables import BOTH_FILES, ERRORS_FILE, RESULTS_FILE, is_own_table
+from headrace.batch.journal.tables import BOTH_FILES, ERRORS_FILE, PUT, RESULTS_FILE, is_own_table
 from headrace.batch.row import BadRow, Row
 from headrace.errors import JournalError, RecordWriteError
 
 _FACT = "fact."
+_INPUT_VERSION = "input_version"
 _CHUNK = 1000
 _INSERT = (
     "INSERT INTO records SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE EXISTS (SELECT 1 FROM rows WHERE number = ?1)"
@@ -42,7 +43,6 @@ _STORED = (
     "SELECT records.number, rows.id, records.file, records.offset, records.length"
     " FROM records JOIN rows ON rows.number = records.number"
 )
-_PUT = "INSERT INTO job VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
 
 class Journal:
@@ -60,6 +60,8 @@ class Journal:
         self._totals: JobTotals | None = None
         self._is_writing = False
         self._failure: BaseException | None = None
+        self._unwritten: list[RowRecord] = []
+        """The records of the open transaction."""
         self._is_broken = False
         self._has_hash_index = False
         self._is_new_start = job.options.force
@@ -181,12 +183,11 @@ class Journal:
         """
         if not records:
             return
-        with self._explained(records):
-            if self._is_writing:
-                self._append_in_block(records)
-                return
-            with self.transaction():
-                self._append(records)
+        if self._is_writing:
+            self._append_in_block(records)
+            return
+        with self.transaction():
+            self._append_in_block(records)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -202,6 +203,7 @@ class Journal:
             raise RuntimeError("a transaction of this journal is open already")
         lengths = {number: file.length for number, file in self._job.record_files.items()}
         self._is_writing, self._failure = True, None
+        self._unwritten = []
         try:
             with self._explained():
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -212,6 +214,15 @@ class Journal:
             raise
         finally:
             self._is_writing, self._failure = False, None
+            self._unwritten = []
+
+    def input_version(self) -> int:
+        """Return a number that grows with each scan that changed the rows: also if they have only got other numbers.
+
+        Tables of other modules with numbers of rows hold for the version that they were written with.
+        """
+        found = self._connection.execute("SELECT value FROM job WHERE key = ?", (_INPUT_VERSION,)).fetchone()
+        return 0 if found is None else int(found[0])
 
     def totals(self) -> JobTotals:
         """Return the figures of the job. Counted once; cheap afterwards."""
@@ -246,7 +257,7 @@ class Journal:
     def set_fact(self, key: str, value: str) -> None:
         """Keep a text with the job, such as the job's id. ``force`` removes it."""
         with self._explained():
-            self._connection.execute(_PUT, (_FACT + key, value))
+            self._connection.execute(PUT, (_FACT + key, value))
 
     def finish(self) -> None:
         """Write the output from the records if it is a file of its own (ordered or compressed). It appears whole, or not at all.
@@ -308,6 +319,7 @@ class Journal:
         if not found.is_first:
             keep_records(self._connection)
         self._connection.execute("DROP TABLE old_rows")
+        self._connection.execute(PUT, (_INPUT_VERSION, str(self.input_version() + 1)))
         return found
 
     def _forget_all(self) -> None:
@@ -318,7 +330,7 @@ class Journal:
         self._connection.execute("DELETE FROM rows")
         self._connection.execute("DELETE FROM records")
         self._connection.execute("DELETE FROM activity")
-        self._connection.execute("DELETE FROM job WHERE key <> ?", (STARTED_AT,))
+        self._connection.execute("DELETE FROM job WHERE key NOT IN (?, ?)", (STARTED_AT, _INPUT_VERSION))
 
     def _rewritten(self) -> list[NewFile]:
         """Write new files where the table has fewer records than a file."""
@@ -348,12 +360,14 @@ class Journal:
 
     def _append_in_block(self, records: Sequence[RowRecord]) -> None:
         try:
-            self._append(records)
+            with self._explained():
+                self._append(records)
         except BaseException as error:
             self._failure = error  # a block that goes on must not keep a part of this
             raise
 
     def _append(self, records: Sequence[RowRecord]) -> None:
+        self._unwritten += records
         files = self._job.record_files
         ends = [files[number].length for number in BOTH_FILES]
         lines: tuple[list[bytes], list[bytes]] = ([], [])
@@ -412,8 +426,7 @@ class Journal:
             elif known_lengths(self._connection) == {number: file.length for number, file in files.items()}:
                 return
             for number, length in lengths.items():
-                if files[number].length != length:
-                    files[number].cut(length)
+                files[number].cut(length)
         except (OSError, sqlite3.Error):
             self._is_broken = True
 
@@ -427,18 +440,20 @@ class Journal:
             raise JournalError(str(self.files.directory), reason)
 
     @contextlib.contextmanager
-    def _explained(self, records: Sequence[RowRecord] = ()) -> Iterator[None]:
+    def _explained(self) -> Iterator[None]:
         """Turn an error of the disk or of SQLite into RecordWriteError."""
         try:
             yield
         except (OSError, sqlite3.Error) as error:
-            path = getattr(error, "filename", None) or self.files.directory
-            missing = sum(len(record.line) for record in records)
-            raise RecordWriteError(os.fspath(path), _reason(error), len(records), missing) from error
+            path = getattr(error, "filename", None) or self.files.directory / JOURNAL
+            missing = sum(len(record.line) for record in self._unwritten)
+            raise RecordWriteError(os.fspath(path), _reason(error), len(self._unwritten), missing) from error
 
 
 def _reason(error: OSError | sqlite3.Error) -> str:
-    return (isinstance(error, OSError) and error.strerror) or str(error)
+    if isinstance(error, sqlite3.Error):
+        return f"SQLite says: {error}"
+    return error.strerror or str(error)
 
 
 def _numbers(records: Sequence[RowRecord]) -> str:

@@ -16,7 +16,7 @@ from headrace.batch.journal.output_writing import check_suffix
 from headrace.batch.journal.record_file import RecordFile, sync_directory
 from headrace.batch.journal.repair import adopt, check_fit
 from headrace.batch.journal.rewriting import finish_rewriting
-from headrace.batch.journal.tables import BOTH_FILES, ERRORS_FILE, RESULTS_FILE, OtherVersionError, connect, remove
+from headrace.batch.journal.tables import BOTH_FILES, ERRORS_FILE, PUT, RESULTS_FILE, OtherVersionError, connect, remove
 from headrace.errors import JobLockedError, JournalError, OutputConflictError
 from headrace.files.trusted_directory import check_private
 
@@ -25,7 +25,6 @@ STARTED_AT = "started_at"
 OUTPUT = "output"
 FILE_NAMES = {RESULTS_FILE: "results", ERRORS_FILE: "errors"}
 """Keys of the table ``job``. The names of files are relative to the job's directory, so that both can be moved."""
-_PUT = "INSERT INTO job VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
 
 class JobOptions(msgspec.Struct, frozen=True):
@@ -66,7 +65,7 @@ class OpenedJob:
         values = {f"{SETTING}{name}": value for name, value in self.options.settings.items()}
         values |= {FILE_NAMES[number]: self._relative(file.path) for number, file in self.record_files.items()}
         values[OUTPUT] = "" if self.files.output is None else self._relative(self.files.output)
-        self.connection.executemany(_PUT, values.items())
+        self.connection.executemany(PUT, values.items())
 
     def check_names(self) -> None:
         """Raise OutputConflictError if the records of the job are in other files than the ones that are opened now."""
@@ -110,7 +109,7 @@ def open_job(files: JobFiles, options: JobOptions, now: float) -> OpenedJob:
     try:
         with _explained(files.directory / JOURNAL):
             _open_parts(job)
-            job.connection.execute(_PUT, (STARTED_AT, repr(now)))
+            job.connection.execute(PUT, (STARTED_AT, repr(now)))
     except BaseException:
         job.close()
         raise

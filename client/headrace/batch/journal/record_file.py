@@ -47,14 +47,16 @@ class RecordFile:
     def append(self, pieces: Iterable[bytes]) -> None:
         """Write at the end, and move ``length``. After an error call :meth:`cut`."""
         self.is_changed = True
-        for piece in joined(pieces):
-            write_all(self._descriptor, piece, self.length)
-            self.length += len(piece)
+        with _naming(self.path):
+            for piece in joined(pieces):
+                write_all(self._descriptor, piece, self.length)
+                self.length += len(piece)
 
     def sync(self) -> None:
         """Wait until what was written is on the disk."""
         if self.is_changed:
-            os.fdatasync(self._descriptor)
+            with _naming(self.path):
+                os.fdatasync(self._descriptor)
             self.is_changed = False
 
     def cut(self, length: int) -> None:
@@ -117,10 +119,16 @@ class NewFile:
         self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         os.fchmod(self.descriptor, mode)
 
+    def write(self, data: bytes, offset: int) -> None:
+        """Write all bytes at ``offset``."""
+        with _naming(self.path):
+            write_all(self.descriptor, data, offset)
+
     def sync(self) -> None:
         """Wait until the content is on the disk, and close the file."""
         try:
-            os.fsync(self.descriptor)
+            with _naming(self.path):
+                os.fsync(self.descriptor)
         finally:
             self.close()
 
@@ -139,6 +147,16 @@ class NewFile:
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let an error of a descriptor name its file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = os.fspath(path)
+        raise
 
 
 def _check_regular(descriptor: int, path: Path) -> None:

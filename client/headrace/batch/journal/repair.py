@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 
-import msgspec
-
 from headrace.batch.journal.record_file import RecordFile
 from headrace.batch.journal.rewriting import known_lengths
 from headrace.batch.journal.tables import ERRORS_FILE
@@ -17,15 +15,6 @@ INSERT_RECORD = "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 _ADVICE = "Put the file back as the job left it; or run all rows again, with --force (force=True)"
 _UNKNOWN_KIND = "unknown"
-
-
-class _Problem(msgspec.Struct, frozen=True):
-    code: str = ""
-    kind: str = ""
-
-
-class _Failure(msgspec.Struct, frozen=True):
-    error: _Problem
 
 
 def check_fit(connection: sqlite3.Connection, files: dict[int, RecordFile], *, may_lack: bool) -> None:
@@ -82,7 +71,7 @@ def _whole_records(
             raise OutputConflictError(str(file.path), reason)
         seen.add(row)
         size = len(line) + (not line.endswith(b"\n"))
-        kind = _kind(line) if number == ERRORS_FILE else None
+        kind = (head.error_code or _UNKNOWN_KIND) if number == ERRORS_FILE else None
         found.append((row, number, start, size, kind, head.cost or 0.0, head.input_tokens, head.output_tokens))
         start += size
     return found
@@ -94,14 +83,6 @@ def _waiting_row(connection: sqlite3.Connection, name: str) -> int | None:
         (name,),
     ).fetchone()
     return None if found is None else int(found[0])
-
-
-def _kind(line: bytes) -> str:
-    try:
-        problem = msgspec.json.decode(line, type=_Failure).error
-    except msgspec.MsgspecError:
-        return _UNKNOWN_KIND
-    return problem.code or problem.kind or _UNKNOWN_KIND
 
 
 def _end_after(file: RecordFile, end: int) -> None:

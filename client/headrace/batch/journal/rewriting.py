@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from itertools import islice
 
-from headrace.batch.journal.record_file import NewFile, RecordFile, new_path, take_place, write_all
+from headrace.batch.journal.record_file import NewFile, RecordFile, new_path, take_place
 from headrace.batch.journal.tables import BOTH_FILES
 
 _MOVES = 1000
@@ -31,7 +31,7 @@ def write_kept(connection: sqlite3.Connection, number: int, file: RecordFile) ->
         length = 0
         for start, end in _ranges(connection, number):
             for piece in file.pieces(start, end):
-                write_all(new.descriptor, piece, length)
+                new.write(piece, length)
                 length += len(piece)
         connection.execute(
             "UPDATE records SET offset = (SELECT moved.offset FROM moved WHERE moved.number = records.number)"

@@ -39,6 +39,8 @@ _TABLES = (
 )
 
 
+PUT = "INSERT INTO job VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+"""Sets a key of the table ``job``."""
 OWN_TABLES = ("rows", "records", "files", "activity", "job")
 """The names that tables of other modules must not have; nor ``old_rows``, ``old_records``, ``moved`` and ``bad``."""
 
