@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -31,6 +32,7 @@ class RecordFile:
         try:
             _check_regular(self._descriptor, path)
             take_lock(self._descriptor, path, LOCK_PATIENCE)
+            _check_named(self._descriptor, path)
             if is_new:
                 sync_directory(path.parent)
         except BaseException:
@@ -162,6 +164,14 @@ def _naming(path: Path) -> Iterator[None]:
 def _check_regular(descriptor: int, path: Path) -> None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise OSError(f"{path} is not a regular file")
+
+
+def _check_named(descriptor: int, path: Path) -> None:
+    """Raise BlockingIOError if another process removed or replaced the file before it was locked here."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.stat(path), os.fstat(descriptor)):
+            return
+    raise BlockingIOError(errno.EWOULDBLOCK, "another process has just replaced it", os.fspath(path))
 
 
 def new_path(target: Path) -> Path:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from headrace.batch.journal import record_file
 from headrace.batch.journal.job_files import job_files
 from headrace.batch.journal.journal import Journal
 from headrace.batch.journal.status import read_status
 from headrace.errors import JobLockedError
+from headrace.files.file_locks import take_lock
 from tests.client.batch.journal.jobs import check_whole, done, opened, rows
 
 _HOLDER = """
@@ -75,3 +78,19 @@ def test_the_files_stay_locked_after_they_were_rewritten(tmp_path: Path) -> None
         journal.record([done(1), done(2)])
     with opened(tmp_path, rows(1), changed=True), pytest.raises(JobLockedError):
         Journal.open(job_files(tmp_path / "other.jsonl", tmp_path / "out.jsonl"))
+
+
+def test_a_file_that_is_removed_before_it_is_locked_is_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another job that shares the file of errors removes it at its end, if it is empty."""
+
+    def lock_late(*arguments: Any) -> None:
+        take_lock(*arguments)
+        (tmp_path / "out.jsonl").unlink()
+
+    monkeypatch.setattr(record_file, "take_lock", lock_late)
+    with pytest.raises(JobLockedError):
+        opened(tmp_path, rows(1))
+    monkeypatch.undo()
+    opened(tmp_path, rows(1)).close()
