@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from headrace.arguments.provider_access import ProviderAccess
 from headrace.arguments.token_estimate import BYTES_PER_TOKEN
 from headrace.arguments.trace_context import current_traceparent
-from headrace.connections.run_starter import PlannedRun, RunStarter, new_id
+from headrace.connections.new_ids import new_id
+from headrace.connections.run_starter import PlannedRun, RunStarter
 from headrace.runs.run_plan import RunPlan
 from headrace.schemas.response_type import ResponseType
 from headrace.wire.accounts import account_of

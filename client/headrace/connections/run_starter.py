@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import ModuleType
@@ -21,6 +20,7 @@ from headrace.arguments.original_paths import OriginalPaths
 from headrace.arguments.provider_access import ProviderAccess
 from headrace.arguments.run_arguments import EmbeddingArguments, RunArguments
 from headrace.arguments.trace_context import current_traceparent
+from headrace.connections.new_ids import new_id
 from headrace.connections.run_plans import RunPlans
 from headrace.pricing.prices import PriceTable
 from headrace.runs.delivery import Delivery
@@ -155,9 +155,3 @@ def session_of(plan: RunPlan) -> Session:
     from headrace.runs.hedged_session import HedgedSession
 
     return HedgedSession(plan)
-
-
-def new_id(prefix: str) -> str:
-    """Return a new id, which begins with ``prefix``."""
-    # Unique, but not secret. Python seeds it at the start, and again in each forked child.
-    return f"{prefix}{random.getrandbits(64):016x}"

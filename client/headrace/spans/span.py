@@ -192,6 +192,13 @@ def bounded(span: Span) -> Span:
 
 def _is_bounded(span: Span) -> bool:
     usage, last, most = span.usage, span_bounds.LAST_TIME, span_bounds.MOST
+    times = (span.started_at, span.ended_at, span.duration_seconds, span.queue_seconds, span.first_chunk_seconds or 0.0)
+    counts = (
+        usage.input_tokens, usage.output_tokens, usage.total_tokens, usage.cached_input_tokens, usage.cache_write_tokens,
+        usage.reasoning_tokens,
+    )  # fmt: skip
+    if min(times) >= 0.0 and sum(times) <= last and min(counts) >= 0 and sum(counts) <= most:
+        return True  # almost always: a sum with NaN in it is NaN
     # Written out for speed, because every span is checked. Comparisons with NaN are false.
     return (
         0.0 <= span.started_at <= last

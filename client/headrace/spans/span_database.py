@@ -146,7 +146,8 @@ def to_row(span: Span, cost: float | None) -> tuple[Any, ...]:
         span.finish_reason, span.provider_finish_reason, span.started_at, span.ended_at, span.duration_seconds,
         span.queue_seconds, span.first_chunk_seconds, usage.input_tokens, usage.output_tokens, usage.total_tokens,
         usage.cached_input_tokens, usage.cache_write_tokens, usage.reasoning_tokens, usage.source, cost, span.user_id,
-        span.session_id, _json(span.tags).decode(), _json(span.parameters).decode(), _json(span.attempts).decode(),
+        span.session_id, _json(span.tags).decode() if span.tags else "[]",
+        _json(span.parameters).decode() if span.parameters else "{}", _json(span.attempts).decode(),
         span.content.decode("utf-8", "replace"), span.content_note, span.queue_reason,
     )  # fmt: skip
 
