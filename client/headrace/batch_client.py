@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 A = TypeVar("A")
 """The type of an answer."""
+F = TypeVar("F")
+"""The type of a frame."""
 
 
 class BatchClient:
@@ -176,6 +178,43 @@ class BatchClient:
     ) -> AsyncBatchResults[Any]:
         """Run a model with many prompts, from asyncio: ``async for result in client.amap(…)``. As :meth:`map`."""
         return self._async_results(_prompts(prompts), response_type, {**arguments, "ordered": True})
+
+    def batch_frame(
+        self, frame: F, *, into: str = "result", response_type: object = None, **arguments: Unpack[MapArguments]
+    ) -> F:
+        """Run a row for each record of a frame, and return the frame with a column of results.
+
+        * ``frame``: a DataFrame of pandas or polars, with ``prompt`` as the template over its columns, such as
+          ``"Summarise: {review}"``, or ``embed`` as the column to embed; without them, its columns are arguments of a run
+          (``prompt``, ``temperature``, …). A Series of prompts gives the Series of results. A LazyFrame of polars gives a
+          LazyFrame, and the rows run when it is collected.
+        * ``into``: the name of the new column.
+        * ``response_type`` and all other arguments: as for :meth:`batch`. With ``path``, a frame that is run again takes the
+          recorded results from there.
+
+        A result is a struct (in pandas a dict) with the fields ``text``, ``finish_reason``, ``model``, ``input_tokens``,
+        ``output_tokens``, ``cost``, and ``error`` and ``error_type`` for a row that failed. With ``response_type`` it has
+        ``parsed`` too: the object in pandas, its JSON in polars. With ``embed`` it has ``embedding`` instead of ``text``.
+
+        Raises what :meth:`batch` and its iteration raise.
+        """
+        from headrace.batch.frames.frame_job import run_frame
+
+        def start(items: Any) -> BatchResults[Any]:
+            return self.batch(items, response_type=response_type, **arguments)
+
+        return cast("F", run_frame(frame, into, response_type, arguments, start))
+
+    async def abatch_frame(
+        self, frame: F, *, into: str = "result", response_type: object = None, **arguments: Unpack[MapArguments]
+    ) -> F:
+        """Return the frame with a column of results, as :meth:`batch_frame`, without blocking the event loop."""
+        import asyncio
+
+        def work() -> F:
+            return self.batch_frame(frame, into=into, response_type=response_type, **arguments)
+
+        return await asyncio.get_running_loop().run_in_executor(None, work)
 
     def _async_results(self, rows: Any, response_type: object, arguments: Mapping[str, Any]) -> AsyncBatchResults[Any]:
         import asyncio

@@ -97,6 +97,7 @@ def many_rows() -> None:
         client.map((str(number) for number in range(3)), model="gpt-4o", system="Be brief."), BatchResults[None]
     )
     assert_type(client.map(["a"], response_type={"type": "object"}), BatchResults[Any])
+    assert_type(client.batch_frame({"a": 1}, prompt="{a}", into="answer"), dict[str, int])
     client.map(["a"], model="gpt-4o", ordered=False)  # type: ignore[call-overload]
     client.batch(["a"], model="gpt-4o", temprature=1)  # type: ignore[call-overload]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from os import PathLike
 from secrets import token_hex
@@ -159,7 +159,7 @@ class JobThread:
         given, options = self._given, self._request.rows
         if isinstance(given, str | PathLike):
             return RowSource(given, options)
-        if isinstance(given, list | tuple):
+        if isinstance(given, Sequence):
             return ListedRows(given, options)
         if journal is None:
             return StreamedRows(given, options)
