@@ -111,6 +111,8 @@ def test_a_python_example_runs_and_is_refused_by_no_provider(
 ) -> None:
     if "from_file(" in block.text or "to_bytes()" in block.text:
         monkeypatch.chdir(with_files(tmp_path))
+    if "path=" in block.text:
+        monkeypatch.chdir(tmp_path)
     if "result.images" in block.text:
         provider.enqueue(Script(text="Here.", images=[base64.b64encode(FILES["photo.png"]).decode()]))
     if "result.audio" in block.text:

@@ -6,14 +6,17 @@ import contextlib
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from headrace.testing import SimulatedProvider
 from tests.conftest import ROOT, processes
+from tests.leftovers import processes_with
 from tests.waiting import busyness, wait_until
 
 
@@ -39,7 +42,14 @@ class BatchProgram:
         self.output = folder / "out.jsonl"
         self.errors = folder / "out.errors.jsonl"
         self._provider = provider
-        self._environment = {**os.environ, **provider.environment, "HEADRACE_ENGINE": engine or ""}
+        # What a killed engine leaves. Its path is short, because paths of sockets are.
+        self._temporary = Path(tempfile.mkdtemp(prefix="hr-"))
+        self._environment = {
+            **os.environ,
+            **provider.environment,
+            "HEADRACE_ENGINE": engine or "",
+            "TMPDIR": str(self._temporary),
+        }
         self._options = options
         self._said = folder / "stderr"
         self._process: subprocess.Popen[bytes] | None = None
@@ -122,6 +132,8 @@ class BatchProgram:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+        wait_until(lambda: not processes_with(str(self._temporary)), 20.0, "the end of the job's engine")
+        shutil.rmtree(self._temporary)
 
     def sent_again(self) -> list[str]:
         """Return the rows that were sent after their record was seen."""
