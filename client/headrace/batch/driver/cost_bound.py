@@ -10,18 +10,19 @@ _MANY = 1e9
 
 
 class CostBound:
-    """The bound of a job's cost. All figures are in US dollars. ``spent``: what earlier starts of the job have spent."""
+    """The bound of a job's cost, in US dollars.
 
-    def __init__(self, max_cost: float, spent: float = 0.0) -> None:
+    ``spent``: what earlier starts of the job have spent, for ``rows`` rows.
+    """
+
+    def __init__(self, max_cost: float, spent: float = 0.0, rows: int = 0) -> None:
         self._max_cost = max_cost
         self._spent = spent
-        self._rows = 0
-        self._cost_of_rows = 0.0
+        self._rows = rows
 
     def add(self, cost: float) -> None:
         """A row has ended, and cost so much."""
         self._spent += cost
-        self._cost_of_rows += cost
         self._rows += 1
 
     @property
@@ -36,7 +37,7 @@ class CostBound:
             return 0
         if not self._rows:
             return max(0, _FIRST_ROWS - running)
-        mean = self._cost_of_rows / self._rows
+        mean = self._spent / self._rows
         if mean <= 0.0:
             return _FIRST_ROWS
         return max(0, math.floor(min(left / mean, _MANY)) - running)

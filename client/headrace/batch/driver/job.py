@@ -21,6 +21,7 @@ from headrace.batch.driver.selection import Selection
 from headrace.batch.driver.sharing import Sharing
 from headrace.batch.driver.suspects import Suspects
 from headrace.batch.driver.window import GROUP, Window
+from headrace.batch.journal.job_records import JobTotals
 from headrace.batch.journal.journal import Journal
 from headrace.batch.records.record_reading import read_result
 from headrace.batch.row import BadRow, FinishedRow, Row
@@ -97,7 +98,8 @@ class BatchJob:
         self._order: InputOrder[EndedRow] | None = InputOrder() if options.is_ordered else None
         self._bound = None
         if options.max_cost is not None:
-            self._bound = CostBound(options.max_cost, journal.totals().cost if journal is not None else 0.0)
+            before = JobTotals() if journal is None else journal.totals()
+            self._bound = CostBound(options.max_cost, before.cost, before.done)
         self._cache = None if options.cache is None else AnswerCache(options.cache)
         self._known = KnownAnswers(
             is_shared=options.dedupe,
@@ -255,6 +257,8 @@ class BatchJob:
 
     def _collect(self, now: float) -> None:
         """Take the rows that have ended; wait for one, but not beyond the next thing that is to be done."""
+        if self._deferred is not None and self._counts.phase == "aborting":
+            return  # the next start finds the rows again
         if self._deferred is None and not self._in_flight:
             if not len(self._recorder) and not self._is_over:
                 self._pause(now)
@@ -392,10 +396,10 @@ class BatchJob:
 
     def _patience_of_take(self, now: float) -> float:
         """Return how long to wait for an ended row, in seconds. Tells a provider that all rows are there."""
-        if self._deferred is not None and self._counts.phase == "running":
-            if not self._feed.is_empty:
+        if self._deferred is not None:
+            if self._counts.phase == "running" and not self._feed.is_empty and not self._is_held():
                 return 0.0
-            if not self._has_ended_input:
+            if not self._has_ended_input and not self._is_held():
                 self._has_ended_input = True
                 self._deferred.end_input()
         return self._recorder.time_left(now, _LOOK)
