@@ -10,10 +10,14 @@ from headrace.arguments.batch_arguments import BatchArguments, MapArguments
 from headrace.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from headrace.batch.engine_rows import EngineRows
+    from contextlib import AbstractContextManager
+
+    from headrace.batch.driver.options import BatchOptions
     from headrace.batch.from_python.async_batch_results import AsyncBatchResults
     from headrace.batch.from_python.batch_results import BatchResults
     from headrace.batch.from_python.job_thread import JobThread
+    from headrace.batch.journal.journal import Journal
+    from headrace.batch.row_runs import RowRuns
     from headrace.settings.settings import Settings
 
 A = TypeVar("A")
@@ -238,14 +242,14 @@ class BatchClient:
         if not isinstance(rows, Iterable | PathLike):
             raise InvalidRequestError(f"takes a list, an iterator or a path, not {type(rows).__name__}", "rows")
         request = job_request(arguments, response_type, providers)
-        return JobThread(rows, request, self._row_runs, self._begin)
+        return JobThread(rows, request, self._job_runs, self._begin)
 
     def _begin(self) -> float:
         """Return the time. Raises EngineUnavailableError if the client is closed."""
         raise NotImplementedError
 
-    def _row_runs(self, shared: Mapping[str, Any]) -> EngineRows:
-        """Return what runs the rows of a job. ``shared``: arguments for each row without its own of that name."""
+    def _job_runs(self, options: BatchOptions, journal: Journal | None) -> AbstractContextManager[RowRuns]:
+        """Return a context with what runs the rows of a job."""
         raise NotImplementedError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache, partial
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, Unpack, cast, overload
@@ -40,15 +40,16 @@ from headrace.types import FlushCounts, RunEmbeddingResult, RunLocalResult
 from headrace.wire.messages import FlushResult
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from headrace.async_streams import AsyncLocalStream
+    from headrace.batch.driver.options import BatchOptions
     from headrace.batch.engine_rows import EngineRows
     from headrace.batch.journal.journal import Journal
-    from headrace.batch.provider_batches.provider_runs import ProviderRuns
+    from headrace.batch.row_runs import RowRuns
     from headrace.connections.client_process import ClientProcess
     from headrace.runs.typed_answer import TypedAnswer
-    from headrace.schemas.response_type import ResponseType
     from headrace.status import EngineStatus
 
 R = TypeVar("R")
@@ -337,27 +338,12 @@ class Client(ToolClient, BatchClient):
         self._begin()
         return EngineRows(self._starter, self._number, shared)
 
-    def _provider_runs(
-        self,
-        directory: Path,
-        journal: Journal | None = None,
-        *,
-        background: Literal["2h", "8h"] | None = None,
-        shared: Mapping[str, Any] | None = None,
-        response_type: ResponseType | None = None,
-    ) -> ProviderRuns:
-        """Return what runs the rows of a batch job through the provider's batch API: see :class:`ProviderRuns`."""
-        from headrace.batch.provider_batches.provider_runs import ProviderRuns
+    def _job_runs(self, options: BatchOptions, journal: Journal | None) -> AbstractContextManager[RowRuns]:
+        """Return a context with what runs the rows of a job, as its options say: see :func:`job_runs`."""
+        from headrace.batch.provider_batches.job_runs import job_runs
 
         self._begin()
-        return ProviderRuns(
-            self._starter,
-            directory,
-            journal=journal,
-            background=background,
-            shared=shared,
-            response_type=response_type,
-        )
+        return job_runs(self._starter, self._number, options, journal)
 
     def _check_may_wait(self, wanted: str) -> None:
         """Raise EngineUnavailableError on the I/O thread, which would wait for itself."""

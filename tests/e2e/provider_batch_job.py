@@ -10,12 +10,12 @@ import msgspec
 
 from headrace import Client
 from headrace.batch.driver.job import BatchJob
-from headrace.batch.driver.options import BatchOptions
+from headrace.batch.driver.options import BackgroundWindow, BatchOptions
 from headrace.batch.journal.job_files import job_files
 from headrace.batch.journal.journal import Journal
 from headrace.batch.provider_batches.batch_times import BatchTimes
 from headrace.batch.provider_batches.part_limits import LIMITS, PartLimits
-from headrace.batch.provider_batches.provider_runs import BackgroundWindow, ProviderRuns
+from headrace.batch.provider_batches.provider_runs import ProviderRuns
 from headrace.batch.records.record_lines import failure_line
 from headrace.batch.row import Row
 from headrace.wire.batch_messages import BatchApiName

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from headrace.arguments.run_arguments import Priority, Verbosity
 from headrace.types import Tool
@@ -19,7 +19,7 @@ class MapArguments(TypedDict, total=False):
 
     * The rows: ``model``, ``provider``, ``prompt``, ``embed``, ``system``.
     * The job: ``path``, ``changed``, ``force``, ``retry_failed``, ``dedupe``, ``cache``, ``limit``, ``sample``,
-      ``max_cost``, ``concurrency``, ``schema_retries``.
+      ``max_cost``, ``concurrency``, ``schema_retries``, ``via_provider``, ``background``, ``cancel_batches``.
     """
 
     model: str | None
@@ -64,6 +64,20 @@ class MapArguments(TypedDict, total=False):
     """Rows with the engine at most. Default: 1,024. The job finds out by itself how many of them are useful."""
     schema_retries: int | None
     """How often a row is run again whose answer does not fit ``response_type``. Default: 2."""
+
+    via_provider: bool
+    """Whether the rows go to the provider's own batch API, at half the price: OpenAI, Anthropic or Google. Default: ``False``.
+
+    The provider may take a day. A job that ends before leaves its batches there; with ``path``, the next start fetches
+    them. Without ``path`` they are lost. No spans are kept.
+    """
+    background: Literal["2h", "8h"] | None
+    """Have OpenAI run each row in the background within 2 or 8 hours, 30 % or 40 % cheaper. Default: none."""
+    cancel_batches: bool
+    """Run nothing: cancel the batches that an earlier start has left with the provider. What they have done is kept.
+
+    Default: ``False``. Give the same ``path``.
+    """
 
     tools: Sequence[Callable[..., Any] | Tool | Mapping[str, Any]] | None
     tool_choice: str | Mapping[str, str] | None

@@ -16,6 +16,7 @@ import msgspec
 from headrace.errors import RemoteProtocolError
 from headrace.settings.known_secrets import provider_secrets, proxy_secrets
 from headrace.settings.settings import Settings
+from headrace.settings.wire_format_names import OPENAI_BY_MODEL
 from headrace.text.secret_mask import SecretMask
 from headrace.wire.batch_frames import StoredRow, encode_batch_frame
 from headrace.wire.batch_messages import (
@@ -68,6 +69,8 @@ _APIS: dict[BatchApiName, BatchApi] = {
     "google-embeddings": GoogleEmbeddingBatches(),
     "background": BackgroundRuns(),
 }
+_IN_BACKGROUND = (OPENAI_BY_MODEL, CHAT, RESPONSES)
+"""Wire formats of providers that may have background runs."""
 _ANTHROPIC = "anthropic"
 _GOOGLE = "google"
 _KEY_HEADERS = ("authorization", "x-api-key", "x-goog-api-key")
@@ -138,9 +141,11 @@ class BatchCalls:
         except RemoteProtocolError as error:
             return EncodedRow(row.number, failed=failed_of(ProviderFailure("invalid_request", str(error))))
         try:
+            settings, _ = self._providers.access(request.provider)
+            if background and settings.api not in _IN_BACKGROUND:
+                raise ProviderFailedError(_no_background(request))  # noqa: TRY301 - one place makes the answer
             prepared = self._prepared(request, background)
             api = _batch_api_of(prepared.wire_format, request, background)
-            settings, _ = self._providers.access(request.provider)
             group = _APIS[api].group(prepared.wire_format, prepared.request, request.model, settings)
             group = msgspec.structs.replace(group, window=background) if background else group
             bodies = _APIS[api].bodies(prepared.request)
@@ -211,6 +216,13 @@ class BatchCalls:
         return self.masks.mask_of(None, None)
 
 
+def _no_background(request: RunRequest) -> ProviderFailure:
+    reason = (
+        f"background runs are for models of OpenAI, and {request.provider} has none: run the row without background"
+    )
+    return ProviderFailure("invalid_request", reason, argument="model")
+
+
 def _api_of(group: BatchGroup) -> BatchApi:
     return _APIS[group.api]
 
@@ -219,7 +231,9 @@ def _batch_api_of(declared: WireFormat, request: RunRequest, background: str) ->
     """Return the batch API of a wire format. Raises ProviderFailedError if it has none."""
     if background:
         if request.inputs:
-            reason = "background runs have no embeddings: leave --background out, or use --via-provider"
+            reason = (
+                "background runs have no embeddings: run the row without background, or in a batch (--via-provider)"
+            )
             raise ProviderFailedError(ProviderFailure("invalid_request", reason, argument="input"))
         return "background"
     if declared.name in (CHAT, RESPONSES):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 if TYPE_CHECKING:
     from headrace.schemas.response_type import ResponseType
+
+BackgroundWindow = Literal["2h", "8h"]
+"""How long OpenAI may take for a background run: the longer, the cheaper."""
 
 DEFAULT_CONCURRENCY = 1024
 """Rows that a job has with the engine at most, where ``concurrency`` does not say otherwise."""
@@ -41,6 +44,18 @@ class BatchOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Only so many rows of the input, drawn at random: the same ones at each start. None: all."""
     max_cost: float | None = None
     """US dollars. The job starts no further rows if what was spent and what runs would cost more. None: no bound."""
+
+    via_provider: bool = False
+    """Whether the rows go to the provider's own batch API, at half the price, instead of an engine."""
+    background: BackgroundWindow | None = None
+    """The completion window of background runs of OpenAI, instead of an engine. None: no background runs."""
+    cancels_batches: bool = False
+    """Whether the job only cancels its batches at the provider, and records what they have done."""
+
+    @property
+    def is_deferred(self) -> bool:
+        """Whether the provider runs the rows in its own time."""
+        return self.via_provider or self.background is not None or self.cancels_batches
 
     def of_all_rows(self) -> dict[str, Any]:
         """Return the run arguments of each row that does not name them, as EngineRows takes them."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from headrace.arguments.batch_arguments import BatchArguments
-from headrace.arguments.checks import flag, integer, number, positive, text
+from headrace.arguments.checks import flag, integer, number, one_of, positive, text
 from headrace.arguments.unknown_arguments import advice_on
-from headrace.batch.driver.options import DEFAULT_CONCURRENCY, BatchOptions
+from headrace.batch.driver.options import DEFAULT_CONCURRENCY, BackgroundWindow, BatchOptions
 from headrace.batch.journal.job_files import JobFiles, job_files
 from headrace.batch.rows.row_options import RowOptions, RowProvider
 from headrace.errors import InvalidRequestError
@@ -24,7 +24,7 @@ _MOST_COST = 1e9
 _OF_ROWS = ("model", "provider", "prompt", "embed", "system")
 _OF_JOB = frozenset({
     "path", "changed", "force", "retry_failed", "ordered", "dedupe", "cache", "limit", "sample", "max_cost",
-    "concurrency", "schema_retries",
+    "concurrency", "schema_retries", "via_provider", "background", "cancel_batches",
 })  # fmt: skip
 _NOT_SHOWN = frozenset({"provider_api_key"})
 _MOST_SHOWN = 200
@@ -78,7 +78,11 @@ def job_request(
         limit=integer("limit", given.get("limit"), 0, _MOST_ROWS),
         sample=integer("sample", given.get("sample"), 0, _MOST_ROWS),
         max_cost=number("max_cost", given.get("max_cost"), 0.0, _MOST_COST),
+        via_provider=bool(flag("via_provider", given.get("via_provider"))),
+        background=_background(given.get("background")),
+        cancels_batches=bool(flag("cancel_batches", given.get("cancel_batches"))),
     )
+    _check_deferred(run, has_path=path is not None)
     return JobRequest(
         rows=RowOptions(
             model=text("model", given.get("model")),
@@ -100,6 +104,21 @@ def job_request(
             if name not in _OF_JOB and name not in _NOT_SHOWN
         },
     )
+
+
+def _background(given: object) -> Any:
+    return None if given is None else one_of("background", given, get_args(BackgroundWindow))
+
+
+def _check_deferred(run: BatchOptions, *, has_path: bool) -> None:
+    """Check the options of a job whose rows the provider runs in its own time."""
+    if run.is_deferred and run.max_cost is not None:
+        raise InvalidRequestError(
+            "cannot be kept with via_provider or background: all rows are sent at once; leave it out, or give a limit",
+            "max_cost",
+        )
+    if run.cancels_batches and not has_path:
+        raise InvalidRequestError("needs path: the job whose batches are to be cancelled", "cancel_batches")
 
 
 def _path(argument: str, value: object) -> Path | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from os import PathLike
 from secrets import token_hex
 from typing import Any, cast
@@ -12,6 +12,7 @@ from typing import Any, cast
 import msgspec
 
 from headrace.batch.driver.job import BatchJob
+from headrace.batch.driver.options import BatchOptions
 from headrace.batch.driver.progress import BatchProgress
 from headrace.batch.driver.recorder import EndedRow
 from headrace.batch.driver.selection import Selection
@@ -22,6 +23,7 @@ from headrace.batch.from_python.python_rows import ListedRows, SpooledRows, Stre
 from headrace.batch.journal.job_files import INPUT
 from headrace.batch.journal.job_records import StoredRecord
 from headrace.batch.journal.journal import Journal
+from headrace.batch.provider_batches.batch_status import refuse_change
 from headrace.batch.records.record_lines import failure_line
 from headrace.batch.records.record_reading import read_result
 from headrace.batch.row import BadRow, Row
@@ -40,8 +42,8 @@ _JOB_ID = "session_id"
 
 RowsGiven = Iterable[Any] | str | PathLike[str]
 """Rows of a job: items, or the path of a file."""
-RunsMaker = Callable[[Mapping[str, Any]], RowRuns]
-"""Makes what runs the rows; takes the arguments of each row that does not name them."""
+RunsMaker = Callable[[BatchOptions, Journal | None], AbstractContextManager[RowRuns]]
+"""Makes what runs the rows."""
 
 
 class JobThread:
@@ -106,8 +108,9 @@ class JobThread:
                 journal.scan(rows, failure_line)
             session_id = _session_id(journal)
             options = msgspec.structs.replace(request.run, session_id=session_id)
-            runs = self._make_runs(options.of_all_rows())
-            job = BatchJob(runs, rows, journal, options, check=self._check, is_held=lambda: self.handover.is_full)
+            runs = stack.enter_context(self._make_runs(options, journal))
+            to_run = () if options.cancels_batches else rows
+            job = BatchJob(runs, to_run, journal, options, check=self._check, is_held=lambda: self.handover.is_full)
             self._job = job
             if self.handover.is_closed:
                 return
@@ -146,6 +149,8 @@ class JobThread:
         request = self._request
         if request.files is None:
             return None
+        if request.changed or request.force:
+            refuse_change(request.files.directory, "changed" if request.changed else "force")
         journal = Journal.open(
             request.files,
             settings=request.shape,

@@ -46,6 +46,8 @@ _NO_ROOM = frozenset(("token_limit_exceeded", "RESOURCE_EXHAUSTED", "rate_limit_
 _BLAMED = re.compile(r"\brequests[.\[](\d{1,7})\b")
 """Which request of a batch an error blames: ``requests.17.params…``, ``requests[17]``. Counted from 0."""
 _NOT_THERE = 404
+_NOT_CANCELLED = (400, _NOT_THERE, 409)
+"""HTTP statuses of a batch that is unknown, or that has ended already."""
 
 
 class LivePart:
@@ -266,7 +268,7 @@ class BatchStates:
         match step:
             case "create" | "upload":
                 return self._sending_failed(live, failed, now, may_have_arrived=may_have_arrived and step == "create")
-            case "cancel" if failed.kind == "invalid_request":
+            case "cancel" if failed.status_code in _NOT_CANCELLED:
                 return self._not_cancelled(live, failed, now)
             case "fetch" if failed.status_code == _NOT_THERE:
                 return self._merge(live, failed)

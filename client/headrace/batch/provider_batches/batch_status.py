@@ -34,19 +34,41 @@ def live_batches(directory: Path) -> list[ProviderBatchStatus]:
     return [status_of(part) for part in stored_parts(directory)]
 
 
+def check_no_batches(directory: Path) -> None:
+    """Raise InvalidRequestError if rows of a job are with a provider: an engine would run them a second time.
+
+    Raises JournalError if the journal cannot be read.
+    """
+    if batches := _at_provider(directory):
+        raise InvalidRequestError(
+            f"{_counted(batches)}: start the job with it (--via-provider) to wait for them, or with --cancel to cancel them",
+            "via_provider",
+        )
+
+
 def refuse_change(directory: Path, argument: str) -> None:
     """Raise InvalidRequestError if rows of a job are with a provider: the job must not begin anew, or change its input.
 
     ``argument``: what the user has asked for, such as ``changed``.
     """
-    batches = [batch for batch in live_batches(directory) if batch.batch_id or batch.state != "waiting"]
-    if batches:
-        rows = sum(batch.rows for batch in batches)
+    if batches := _at_provider(directory):
         raise InvalidRequestError(
-            f"{rows} rows of this job are with the provider, in {len(batches)} batches that are paid for: start the job "
-            "without it to wait for them, or with --cancel to cancel them; what is done by then is kept",
+            f"{_counted(batches)}: start the job without it to wait for them, or with --cancel to cancel them; what is done "
+            "by then is kept",
             argument,
         )
+
+
+def _at_provider(directory: Path) -> list[ProviderBatchStatus]:
+    """Return the batches that a provider has, or may have."""
+    return [status_of(part) for part in stored_parts(directory) if part.state != "ready"]
+
+
+def _counted(batches: list[ProviderBatchStatus]) -> str:
+    rows = sum(batch.rows for batch in batches)
+    row_words = "1 row of this job is" if rows == 1 else f"{rows:,} rows of this job are"
+    batch_words = "1 batch" if len(batches) == 1 else f"{len(batches):,} batches"
+    return f"{row_words} with the provider, in {batch_words}"
 
 
 def status_of(part: Part, done: int = 0, failed: int = 0) -> ProviderBatchStatus:

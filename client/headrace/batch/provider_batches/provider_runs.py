@@ -14,10 +14,11 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self, assert_never
+from typing import Any, Protocol, Self, assert_never
 
 import msgspec
 
+from headrace.batch.driver.options import BackgroundWindow
 from headrace.batch.provider_batches.batch_process import BatchProcess
 from headrace.batch.provider_batches.batch_states import BatchStates
 from headrace.batch.provider_batches.batch_status import ProviderBatchStatus, status_of
@@ -77,9 +78,6 @@ from headrace.wire.batch_messages import (
 )
 from headrace.wire.run_messages import Failed
 from headrace.wire.typed_errors import failure_error
-
-BackgroundWindow = Literal["2h", "8h"]
-"""How long OpenAI may take for a background run: the longer, the cheaper."""
 
 _FOLDER = "batches"
 _GROUP = 64
@@ -231,7 +229,7 @@ class ProviderRuns:
         waiting += len(self._to_encode) + sum(map(len, self._encoding.values()))
         waiting += self._gathering.rows + self._singles.rows
         running += sum(len(rows) for _, rows in list(self._reading.values())) + len(self._finished)
-        return RowRunsState(running, waiting, "limit" if waiting else "", self._rate_limited)
+        return RowRunsState(running, waiting, rate_limited=self._rate_limited)
 
     def batches(self) -> list[ProviderBatchStatus]:
         """Return the batches of the job that are not over, for people."""

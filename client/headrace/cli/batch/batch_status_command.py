@@ -35,15 +35,22 @@ def main(arguments: argparse.Namespace) -> ExitCode:
     check_texts(arguments)
     from headrace.batch.journal.job_files import job_directory
     from headrace.batch.journal.status import read_status
+    from headrace.batch.provider_batches.batch_status import live_batches
+    from headrace.cli.batch.batch_lines import batch_lines
 
-    status = read_status(job_directory(arguments.job))
+    directory = job_directory(arguments.job)
+    status = read_status(directory)
+    batches = live_batches(directory)
     if arguments.json:
-        print_json(as_json(status_object(status), indent=2), sys.stdout)
+        found = status_object(status) | {"batches": msgspec.to_builtins(batches)}
+        print_json(as_json(found, indent=2), sys.stdout)
         return ExitCode.OK
     lines = status_lines(status, time.time())
     print(bold(next(lines), sys.stdout))
     for line in lines:
         print(red(line, sys.stdout) if "failed" in line else line)
+    for line in batch_lines(batches):
+        print(line)
     return ExitCode.OK
 
 

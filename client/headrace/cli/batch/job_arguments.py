@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import get_args
 
-from headrace.batch.driver.options import DEFAULT_CONCURRENCY
+from headrace.batch.driver.options import DEFAULT_CONCURRENCY, BackgroundWindow
 from headrace.batch.rows.row_options import InputFormat
 from headrace.cli.shared.option_types import count, json_field, number, positive_count, timeout
 
@@ -115,6 +115,21 @@ def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--max-cost", type=_dollars, metavar="USD", help="start no more rows if the job would cost more than this"
+    )
+    group.add_argument(
+        "--via-provider",
+        action="store_true",
+        help="send the rows to the provider's own batch API: half the price, within a day; OpenAI, Anthropic, Google",
+    )
+    group.add_argument(
+        "--background",
+        choices=get_args(BackgroundWindow),
+        help="have OpenAI run each row in the background, within 2 or 8 hours: 30 or 40 %% cheaper",
+    )
+    group.add_argument(
+        "--cancel",
+        action="store_true",
+        help="run nothing: cancel what an earlier start has left with the provider; what is done is kept",
     )
     group.add_argument("--dedupe", action="store_true", help="ask only once for rows that are equal but for their id")
     group.add_argument(

@@ -91,6 +91,9 @@ def job_plan(arguments: argparse.Namespace) -> JobPlan:
             limit=arguments.limit,
             sample=arguments.sample,
             max_cost=arguments.max_cost,
+            via_provider=arguments.via_provider,
+            background=arguments.background,
+            cancels_batches=arguments.cancel,
         ),
         settings=settings,
         engine=arguments.engine or os.environ.get("HEADRACE_ENGINE") or None,
@@ -108,6 +111,13 @@ def _check_together(arguments: argparse.Namespace) -> None:
         raise _wrong("--json and -o - both write to standard output; write the results to a file")
     if arguments.job is not None and arguments.output != STREAM:
         raise _wrong("--job is for -o - only; the journal of a job with an output file is beside that file")
+    if arguments.max_cost is not None and (arguments.via_provider or arguments.background):
+        raise _wrong(
+            "--max-cost cannot be kept with --via-provider or --background: all rows are sent at once; use --limit, or "
+            "--dry-run to see the cost before"
+        )
+    if arguments.via_provider and arguments.background:
+        raise _wrong("--via-provider and --background exclude each other")
     if arguments.changed and arguments.force:
         raise _wrong("--changed and --force exclude each other")
 

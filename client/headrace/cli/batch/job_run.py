@@ -14,9 +14,12 @@ from headrace.batch.driver.progress import BatchProgress
 from headrace.batch.journal.job_files import INPUT, JobFiles
 from headrace.batch.journal.journal import Journal
 from headrace.batch.journal.stream_output import StreamOutput
+from headrace.batch.provider_batches.batch_status import live_batches, refuse_change
 from headrace.batch.records.record_lines import failure_line
 from headrace.batch.row import BadRow, Row
+from headrace.batch.row_runs import RowRuns
 from headrace.batch.rows.row_source import RowSource
+from headrace.cli.batch.batch_lines import batch_lines
 from headrace.cli.batch.displays import Display, display_for
 from headrace.cli.batch.input_check import check_input
 from headrace.cli.batch.input_copy import copied_input
@@ -45,6 +48,8 @@ class JobSwitches(msgspec.Struct, frozen=True, kw_only=True):
 def run_job(plan: JobPlan, files: JobFiles, switches: JobSwitches) -> ExitCode:
     """Run all rows without a record. Raises HeadraceError if the job cannot start, or cannot go on."""
     check_input(plan)  # before any file is made
+    if switches.changed or switches.force:
+        refuse_change(files.directory, "--changed" if switches.changed else "--force")
     with Journal.open(
         files,
         settings=plan.shape,
@@ -81,8 +86,8 @@ class _JobRun:
         with self._display() as display:
             display.watch(lambda: self._rows_read)
             rows = self._scanned()
-            with Client(self._plan.engine) as client:
-                self._run_rows(client, rows, display)
+            with Client(self._plan.engine) as client, client._job_runs(self._plan.run, self._journal) as runs:  # noqa: SLF001
+                self._run_rows(runs, rows, display)
         self._journal.finish()
 
     def _display(self) -> Display:
@@ -117,9 +122,9 @@ class _JobRun:
         self._notes.note(row)
         return failure_line(row)
 
-    def _run_rows(self, client: Client, rows: RowSource, display: Display) -> None:
+    def _run_rows(self, runs: RowRuns, rows: RowSource, display: Display) -> None:
         options = self._plan.run
-        job = BatchJob(client._row_runs(options.of_all_rows()), rows, self._journal, options)  # noqa: SLF001
+        job = BatchJob(runs, () if options.cancels_batches else rows, self._journal, options)
         display.watch(lambda: self._with_bad_rows(job.progress()))
         output = StreamOutput(self._journal, _Stdout()) if self._plan.output == STREAM else None
         try:
@@ -149,6 +154,8 @@ class _JobRun:
         summary = self._summary()
         if summary is None:
             return ExitCode.FAILED
+        if self._plan.run.cancels_batches and not summary.progress.stop_reason:
+            return ExitCode.OK
         if not summary.is_complete:
             return _STOP_CODES.get(summary.progress.stop_reason, ExitCode.INTERRUPTED)
         return ExitCode.ROWS_FAILED if summary.errors else ExitCode.OK
@@ -176,6 +183,9 @@ class _JobRun:
             return
         for line in summary_lines(summary):
             print(red(line.text, sys.stderr) if line.is_problem else line.text, file=sys.stderr)
+        if self._plan.run.is_deferred:
+            for words in batch_lines(live_batches(self._files.directory)):
+                print(words, file=sys.stderr)
 
 
 _STOP_CODES = {

@@ -43,6 +43,7 @@ FORMATS: dict[BatchApiName, str] = {
 }
 CUT = Failed("", 0, 0, "provider_unavailable", "the connection was cut", may_retry=True)
 GONE = Failed("", 0, 0, "invalid_request", "there is no such batch", status_code=404)
+ENDED = Failed("", 0, 0, "provider_unavailable", "it has ended", status_code=409)
 BUSY = Failed("", 0, 0, "rate_limit", "too many", status_code=429, retry_after=7.0)
 
 
@@ -151,9 +152,10 @@ class FakeProvider:
         batch = self.batches.get(part.batch_id)
         if batch is None:
             return GONE
-        if not batch.end:
-            self.ends[int(batch.id.partition("_")[2])] = "cancelled"
-            self.finish(batch)
+        if batch.end:
+            return ENDED
+        self.ends[int(batch.id.partition("_")[2])] = "cancelled"
+        self.finish(batch)
         return None
 
 
