@@ -23,11 +23,13 @@ from headrace.process.clock import monotonic
 from headrace.process.event_loop import CallingLoop
 from headrace.process.lifecycle import origin
 from headrace.transport.link import REOPEN_DELAY
+from headrace.wire.groups import grants_of
 from headrace.wire.messages import (
     Acquire,
     FromBroker,
     Goodbye,
     Grant,
+    GrantMany,
     Heartbeat,
     Hold,
     Joined,
@@ -276,10 +278,8 @@ class EngineLink:
 
     def _from_broker(self, link: TurnLink, message: FromBroker) -> None:
         match message:
-            case Grant():
-                self._runs.granted(message)
-            case Refuse():
-                self._runs.refused(message)
+            case Grant() | GrantMany() | Refuse() | Revoke():
+                self._about_runs(message)
             case Welcome():
                 self._awaited_since = None
                 self._broker_pid = link.peer_pid
@@ -295,8 +295,6 @@ class EngineLink:
                 self._send_restart()
             case Status():
                 self.answer_status(message)
-            case Revoke():
-                self._runs.revoked(message)
             case RestartAnswer():
                 self.answer_restart(message)
             case Heartbeat() | Silent() | Joined() | Vacated() | LeaseQuery() | Restart():
@@ -304,6 +302,18 @@ class EngineLink:
             case Goodbye():
                 reason = message.reason + self._source.end_of_log()
                 self._lose(EngineUnavailableError(self._source.address, reason))
+
+    def _about_runs(self, message: Grant | GrantMany | Refuse | Revoke) -> None:
+        match message:
+            case Grant():
+                self._runs.granted(message)
+            case GrantMany():
+                for grant in grants_of(message):
+                    self._runs.granted(grant)
+            case Refuse():
+                self._runs.refused(message)
+            case Revoke():
+                self._runs.revoked(message)
 
 
 def _drop_repeat(outbox: list[msgspec.Struct], message: msgspec.Struct) -> None:

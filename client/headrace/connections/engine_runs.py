@@ -141,10 +141,14 @@ class EngineRuns:
 
     def submit_all(self, runs: Sequence[OpenRun]) -> None:
         """Start runs. An exception ends its run only."""
+        now = monotonic()  # the same for all: so their questions fit into one message
         for run in runs:
-            self.guard(self._submit, run)
+            try:
+                self._submit(run, now)
+            except BaseException as error:  # noqa: BLE001 - SystemExit too must not end the I/O thread
+                self._fail_unexpectedly(run, error)
 
-    def _submit(self, delivery: OpenRun) -> None:
+    def _submit(self, delivery: OpenRun, now: float) -> None:
         if delivery.outcome.has_ended:
             return  # it was given up before this thread began it
         span_id = delivery.span_id
@@ -155,10 +159,10 @@ class EngineRuns:
         elif span_id in self._deliveries:
             self._fail(delivery, InvalidRequestError(f"{span_id} is running already", "span_id"))
         elif delivery.outcome.is_aborted:
-            self._carry_out(delivery, delivery.session.stop(monotonic()))
+            self._carry_out(delivery, delivery.session.stop(now))
         else:
             self._deliveries[span_id] = delivery
-            self._carry_out(delivery, delivery.session.start(monotonic()))
+            self._carry_out(delivery, delivery.session.start(now))
             self._start_checking()
 
     def abort(self, delivery: OpenRun) -> None:

@@ -5,7 +5,7 @@ This module knows frames and descriptors. It does not know what the messages mea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from headrace.runs.open_runs import OpenRun
 from headrace.transport.link import Link, hello_of
 from headrace.transport.sockets import Dealer, new_context
 from headrace.wire.codec import from_broker, from_worker
+from headrace.wire.groups import GROUPS, packed
 from headrace.wire.messages import BROKER_FRAME_BYTES, FromBroker, FromWorker, Grant, SpanBatch
 
 _START_CHECK_INTERVAL = 0.05
@@ -55,6 +56,10 @@ class TurnLink:
         """Which optional messages the process understands. None are known before it has answered."""
         return self.link.capabilities
 
+    def packed(self, messages: list[msgspec.Struct]) -> Sequence[msgspec.Struct]:
+        """Return the messages as the process understands them best: many runs in one message, if it can read that."""
+        return packed(messages) if GROUPS in self.capabilities else messages
+
     @property
     def refusal(self) -> str | None:
         """Why the process may not be used: it is another user's, or its directory is not to be trusted.
@@ -78,6 +83,10 @@ class WorkerLink(TurnLink):
         self.endpoint = grant.endpoint
         self.epoch = grant.epoch
         self.deliveries: dict[str, OpenRun] = {}
+
+    def packed(self, messages: list[msgspec.Struct]) -> Sequence[msgspec.Struct]:
+        """Return the messages as they are: a worker gets none about leases."""
+        return messages
 
 
 def watch_start(
@@ -198,7 +207,7 @@ class Links:
             links, self._dirty = self._dirty, []
             for link in links:
                 messages, link.outbox = link.outbox, []
-                link.link.send(messages)
+                link.link.send(link.packed(messages))
 
     def leave(self, broker: TurnLink | None, spans: Iterable[SpanBatch]) -> None:
         """Leave spans with a broker that takes them, each batch in a frame of its own.

@@ -21,6 +21,7 @@ import msgspec
 from headrace.files.private_files import open_private
 from headrace.types import RunEvent
 from headrace.wire.flow import characters
+from headrace.wire.groups import unpacked
 from headrace.wire.messages import (
     Abort,
     Aborted,
@@ -92,7 +93,8 @@ class History:
                 **(dict[str, Any](epoch=epoch) | facts),
                 peer=name,
             )
-            for message in messages
+            for packed in messages
+            for message in unpacked(packed)
             if (facts := _facts(message, has_text=way == "received")) is not None
         ]
         if lines:

@@ -6,7 +6,7 @@ A process with too many waiting bytes is busy. Read nothing more from a busy pro
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
 from headrace.transport.fair_turns import FairTurns
@@ -28,9 +28,10 @@ class _PeerQueue(Generic[M]):
 
 
 class Inbox(Generic[M]):
-    """The waiting messages of each peer, in order."""
+    """The waiting messages of each peer, in order. ``weigh`` says as how many messages one message counts."""
 
-    def __init__(self) -> None:
+    def __init__(self, weigh: Callable[[M], int] = lambda _: 1) -> None:
+        self._weigh = weigh
         self._peers: dict[bytes, _PeerQueue[M]] = {}
         self._turns: FairTurns[_PeerQueue[M]] = FairTurns()
         self._sizes: Counter[Hashable] = Counter()
@@ -59,9 +60,12 @@ class Inbox(Generic[M]):
             if self._peers.get(peer) is not queue:
                 continue  # the peer was dropped
             self._turns.put(queue.process, queue)
-            for _ in range(min(SLICE, len(queue.messages))):
-                limit -= 1
+            left = SLICE
+            while left > 0 and queue.messages:
                 epoch, message, share = queue.messages.popleft()
+                weight = self._weigh(message)
+                left -= weight
+                limit -= weight
                 self._add(queue, -share)
                 yield peer, epoch, message, share
                 if self._peers.get(peer) is not queue:

@@ -9,8 +9,8 @@ import msgspec
 from headrace.wire.bounds import Capacity, Name, Reason, Small, Words
 
 PROTOCOL_MAJOR = 1
-PROTOCOL_MINOR = 4
-CAPABILITIES = ["joined", "vacated", "query", "spans", "leases", "poison", "restart", "limits"]
+PROTOCOL_MINOR = 5
+CAPABILITIES = ["joined", "vacated", "query", "spans", "leases", "poison", "restart", "limits", "groups"]
 """Optional messages that this version understands. Minor version 0 had none of them."""
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024

@@ -1,7 +1,7 @@
 """All messages between the processes of Headrace, and for each direction the union of the messages that may come.
 
-The messages themselves are in ``connection_messages``, ``lease_messages``, ``engine_messages``, ``run_messages`` and
-``span_messages``. Import them from here.
+The messages themselves are in ``connection_messages``, ``lease_messages``, ``group_messages``, ``engine_messages``,
+``run_messages`` and ``span_messages``. Import them from here.
 
 Rules of change (docs/protocol.md): the order of fields is the encoding. A new field goes to the end and has a default.
 No field is moved, and none changes its type. A new message is sent only to a peer whose Hello names the capability.
@@ -34,6 +34,7 @@ from headrace.wire.engine_messages import (
     StatusRequest,
     Vacated,
 )
+from headrace.wire.group_messages import MAX_GROUP, AcquireMany, GrantMany, ReleaseMany
 from headrace.wire.lease_messages import (
     Acquire,
     Grant,
@@ -80,6 +81,7 @@ __all__ = [
     "CAPABILITIES",
     "MAX_FRAME_BYTES",
     "MAX_FRAME_MESSAGES",
+    "MAX_GROUP",
     "MAX_REQUEST_BYTES",
     "NOT_BEGUN",
     "PROTOCOL_MAJOR",
@@ -90,6 +92,7 @@ __all__ = [
     "AbortMode",
     "Aborted",
     "Acquire",
+    "AcquireMany",
     "Chunk",
     "CollectorReport",
     "Credit",
@@ -105,6 +108,7 @@ __all__ = [
     "FromWorker",
     "Goodbye",
     "Grant",
+    "GrantMany",
     "Heartbeat",
     "Hello",
     "Hold",
@@ -120,6 +124,7 @@ __all__ = [
     "RefusalKind",
     "Refuse",
     "Release",
+    "ReleaseMany",
     "ResponseReport",
     "Restart",
     "RestartAnswer",
@@ -160,6 +165,8 @@ ToBroker = (
     | Goodbye
     | Restart
     | RestartAnswer
+    | AcquireMany
+    | ReleaseMany
 )
 FromBroker = (
     Welcome
@@ -175,6 +182,7 @@ FromBroker = (
     | Goodbye
     | Restart
     | RestartAnswer
+    | GrantMany
 )
 ToWorker = Hello | Run | Credit | Abort | Query | Goodbye
 FromWorker = Welcome | Chunk | Finished | Failed | Aborted | RunState | Goodbye

@@ -12,6 +12,7 @@ import msgspec
 from headrace.wire.messages import (
     Abort,
     Acquire,
+    AcquireMany,
     CollectorReport,
     Credit,
     Flush,
@@ -27,6 +28,7 @@ from headrace.wire.messages import (
     ProcessReport,
     Query,
     Release,
+    ReleaseMany,
     Restart,
     RestartAnswer,
     Run,
@@ -39,7 +41,7 @@ Table = Mapping[PeerRole, frozenset[type[msgspec.Struct]]]
 _ANY: frozenset[type[msgspec.Struct]] = frozenset({Hello, Goodbye})
 
 TO_BROKER: Table = {
-    "client": _ANY | {Acquire, Hold, Release, StatusRequest, SpanBatch, Restart},
+    "client": _ANY | {Acquire, AcquireMany, Hold, Release, ReleaseMany, StatusRequest, SpanBatch, Restart},
     "worker": _ANY | {Heartbeat, LeaseState, LimitReport, KeyReport},
     "supervisor": _ANY | {Heartbeat, ProcessReport, RestartAnswer},
     "collector": _ANY | {CollectorReport},

@@ -12,14 +12,25 @@ order), ``wait_deadlines`` (for how long), ``connected_workers``, ``client_share
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 
 import msgspec
 
 from headrace.wire.bounds import MAX_SECONDS
-from headrace.wire.messages import Acquire, Grant, Hold, RefusalKind, Refuse, Release, ResponseReport, Revoke, WaitWord
-from headrace_engine.broker.choice import NO_WORKERS_TIMEOUT, choose
+from headrace.wire.messages import (
+    Acquire,
+    Grant,
+    GrantMany,
+    Hold,
+    RefusalKind,
+    Refuse,
+    Release,
+    ResponseReport,
+    Revoke,
+    WaitWord,
+)
+from headrace_engine.broker.choice import NO_WORKERS_TIMEOUT, choose, choose_many
 from headrace_engine.broker.connected_workers import ConnectedWorker, ConnectedWorkers
 from headrace_engine.broker.lane import Lane
 from headrace_engine.broker.lanes import Lanes
@@ -50,6 +61,13 @@ class Send(msgspec.Struct, frozen=True):
     client: bytes
     message: Grant | Refuse | Revoke
     is_repeat: bool = False
+
+
+class SendMany(msgspec.Struct, frozen=True):
+    """Tell a client of leases of several of its runs."""
+
+    client: bytes
+    message: GrantMany
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -135,6 +153,38 @@ class Admission:
                 return [self._grant(run, worker, gate)]
         return self._queue(run, gate)
 
+    def acquired_many(self, client: bytes, questions: Sequence[Acquire], now: float) -> list[Send | SendMany]:
+        """A client asks for leases for the first attempts of several runs, whose questions differ in ids and tokens only.
+
+        Decides as :meth:`acquired` does for one after another.
+        """
+        self._now = now
+        answers: list[Send | SendMany] = []
+        count = 0
+        if self._are_free(client, questions):
+            answers, count = self._grant_many(client, questions)
+        for question in questions[count:]:
+            answers += self.acquired(client, question, now)
+        return answers
+
+    def _are_free(self, client: bytes, questions: Sequence[Acquire]) -> bool:
+        """Return whether nothing but places on workers decides about these runs."""
+        first = questions[0]
+        span_ids = {question.span_id for question in questions}
+        return not (
+            self._is_stopping
+            or self._lanes
+            or first.avoid
+            or first.is_repeat
+            or len(span_ids) < len(questions)
+            or self._leases.knows_any(span_ids)
+            or self._gates.gate_of(first) is not None
+            or first.is_provider_retry
+            or first.is_hedge
+            or self._lanes.no_room(self._owner(client))
+            or self._gates.refusal(first, self._now) is not None
+        )
+
     def _queue(self, run: WaitingRun, gate: Gate | None) -> list[Send]:
         """Put a run in the queue, if it may wait."""
         question = run.question
@@ -193,6 +243,23 @@ class Admission:
         if holder is None or holder.client != client or holder.attempt != release.attempt:
             return []
         self._drop(release.span_id, release)
+        return self._assign()
+
+    def released_many(self, client: bytes, releases: Sequence[Release], now: float) -> list[Send]:
+        """A client gives back several leases, or places in the queue. They are free for others when all are given back."""
+        self._now = now
+        ended: dict[str, tuple[Lease, Release]] = {}
+        for release in releases:
+            holder = self._holder(release.span_id)
+            if holder is None or holder.client != client or holder.attempt != release.attempt:
+                continue
+            if isinstance(holder, Lease) and release.outcome == "finished":
+                ended.setdefault(release.span_id, (holder, release))
+            else:
+                # A failure may make a gate, which then counts the leases that there are. So it keeps its turn.
+                self._end_all(ended)
+                self._drop(release.span_id, release)
+        self._end_all(ended)
         return self._assign()
 
     def answered(self, epoch: int, reports: Iterable[ResponseReport], now: float) -> list[Send]:
@@ -405,6 +472,28 @@ class Admission:
         self.granted_total += 1
         return _answer(lease, worker)
 
+    def _grant_many(self, client: bytes, questions: Sequence[Acquire]) -> tuple[list[Send | SendMany], int]:
+        """Give leases to the first of these runs, as many as find a place. Return the answers, and how many these are."""
+        owner, process, now = self._owner(client), self._processes.get(client, 0), self._now
+        chosen = choose_many(len(questions), owner, self._workers, self._leases.shares)
+        groups: dict[ConnectedWorker, dict[str, Lease]] = {worker: {} for worker in chosen}
+        for worker, question in zip(chosen, questions, strict=False):
+            span_id, attempt = question.span_id, question.attempt
+            run = WaitingRun(client, question, now, process)
+            groups[worker][span_id] = Lease(span_id, client, owner, attempt, worker.epoch, run)
+        for worker, leases in groups.items():
+            self._leases.add_all(worker, leases)
+        self.granted_total += len(chosen)
+        return [_answer_many(list(leases.values()), worker) for worker, leases in groups.items()], len(chosen)
+
+    def _end_all(self, ended: dict[str, tuple[Lease, Release]]) -> None:
+        """Free the leases of runs of one client that have finished, and forget them."""
+        if ended:
+            self._leases.remove_all([lease for lease, _ in ended.values()])
+            for lease, release in ended.values():
+                self._tickets.give_back(lease, release, self._now)
+            ended.clear()
+
     def _choose(self, run: WaitingRun) -> ConnectedWorker | Wait:
         return choose(run, self._workers, self._leases.shares)
 
@@ -454,6 +543,14 @@ class Admission:
 
     def _owner(self, client: bytes) -> Owner:
         return self._processes.get(client) or client
+
+
+def _answer_many(leases: Sequence[Lease], worker: ConnectedWorker) -> Send | SendMany:
+    """Return the answer that tells a client of leases on one worker, which differ in their runs only."""
+    first = _answer(leases[0], worker)
+    if len(leases) == 1 or not isinstance(first.message, Grant):
+        return first
+    return SendMany(first.client, GrantMany(first.message, [lease.span_id for lease in leases[1:]]))
 
 
 def _answer(lease: Lease, worker: ConnectedWorker) -> Send:

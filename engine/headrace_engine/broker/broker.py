@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -34,11 +34,14 @@ from headrace.transport.router import PeerLimits, SendResult
 from headrace.transport.sockets import Dealer, new_context
 from headrace.version import VERSION
 from headrace.wire.codec import to_broker
+from headrace.wire.groups import GROUPS, packed, questions_of, run_count, unpacked
 from headrace.wire.messages import (
     BROKER_FRAME_BYTES,
     Acquire,
+    AcquireMany,
     CollectorReport,
     Grant,
+    GrantMany,
     Heartbeat,
     Hello,
     Hold,
@@ -50,6 +53,7 @@ from headrace.wire.messages import (
     ProcessReport,
     Refuse,
     Release,
+    ReleaseMany,
     Restart,
     RestartAnswer,
     Silent,
@@ -60,7 +64,7 @@ from headrace.wire.messages import (
     Vacated,
 )
 from headrace.wire.roles import TO_BROKER
-from headrace_engine.broker.admission import Admission, Send
+from headrace_engine.broker.admission import Admission, Send, SendMany
 from headrace_engine.broker.broker_limits import BrokerLimits, EngineLimits, understood
 from headrace_engine.broker.deadline_timer import DeadlineTimer
 from headrace_engine.broker.engine_reports import EngineReports
@@ -123,7 +127,7 @@ class Broker:
             max_held_bytes=_MAX_HELD_BYTES,
             total_timeout=config.total_timeout,
         )
-        inbox: Inbox[ToBroker] = Inbox()
+        inbox: Inbox[ToBroker] = Inbox(run_count)
         self._server = PeerServer(
             self._reactor,
             server_settings,
@@ -255,18 +259,21 @@ class Broker:
         else:
             self._send_all(self._admission.acquired(peer, question, now))
 
+    def _acquired_many(self, peer: bytes, questions: list[Acquire], now: float) -> None:
+        if questions[0].is_retry:
+            for question in questions:
+                self._acquired(peer, question, now)
+        else:
+            self._send_all(self._admission.acquired_many(peer, questions, now))
+
     def peer_said(self, peer: ServedPeer, message: ToBroker) -> None:
         """Handle a message."""
         self._handle(peer.identity, message, time.monotonic())
 
     def _handle(self, peer: bytes, message: ToBroker, now: float) -> None:
         match message:
-            case Acquire():
-                self._acquired(peer, message, now)
-            case Hold():
-                self._send_all(self._admission.held(peer, message, now))
-            case Release():
-                self._send_all(self._admission.released(peer, message, now))
+            case Acquire() | AcquireMany() | Hold() | Release() | ReleaseMany():
+                self._about_leases(peer, message, now)
             case Heartbeat():
                 self._beat(peer, message, now)
             case LimitReport() | KeyReport():
@@ -282,6 +289,21 @@ class Broker:
                 self._pass_on(peer, message)
             case _:
                 pass  # the server has handled it
+
+    def _about_leases(
+        self, peer: bytes, message: Acquire | AcquireMany | Hold | Release | ReleaseMany, now: float
+    ) -> None:
+        match message:
+            case Acquire():
+                self._acquired(peer, message, now)
+            case AcquireMany():
+                self._acquired_many(peer, questions_of(message), now)
+            case Hold():
+                self._send_all(self._admission.held(peer, message, now))
+            case Release():
+                self._send_all(self._admission.released(peer, message, now))
+            case ReleaseMany():
+                self._send_all(self._admission.released_many(peer, message.releases, now))
 
     def _take_report(self, message: ProcessReport | CollectorReport | SpanBatch, now: float) -> None:
         """Keep a report, or pass on the spans that a client leaves here when it ends."""
@@ -437,8 +459,12 @@ class Broker:
             budget=self._limits.budget(),
         )
 
-    def _send_all(self, answers: Iterable[Send]) -> None:
+    def _send_all(self, answers: Iterable[Send | SendMany]) -> None:
         for answer in answers:
+            if isinstance(answer, SendMany):
+                self._note_leases(answer.message)
+                self._send(answer.client, answer.message)
+                continue
             message = answer.message
             if isinstance(message, Grant):
                 if message.attempt == 1 and not answer.is_repeat and self._admission.is_traced(message.span_id):
@@ -449,15 +475,30 @@ class Broker:
                 continue  # an older client knows nothing of Revoke
             self._send(answer.client, message)
 
+    def _note_leases(self, message: GrantMany) -> None:
+        """Count the leases of a group. All runs of a group want spans, or none does."""
+        if self._admission.is_traced(message.grant.span_id):
+            for _ in range(run_count(message)):
+                self._reports.granted(message.grant.epoch)
+
     def _send(self, peer: bytes, message: msgspec.Struct) -> None:
         self._outboxes.setdefault(peer, []).append(message)
 
     def _flush(self) -> None:
         while self._outboxes:
             outboxes, self._outboxes = self._outboxes, {}
-            for peer, messages in outboxes.items():
+            for peer, waiting in outboxes.items():
+                messages = self._packed(peer, waiting)
                 if self._server.send(peer, messages) is not SendResult.SENT:
                     self._server.end(peer, "it cannot be reached")
+
+    def _packed(self, peer: bytes, messages: list[msgspec.Struct]) -> Sequence[msgspec.Struct]:
+        """Return the messages as the peer understands them: many leases in one message, if it can read that."""
+        if len(messages) == 1 and not isinstance(messages[0], GrantMany):
+            return messages
+        if (known := self._server.peers.get(peer)) is not None and known.understands(GROUPS):
+            return packed(messages)
+        return [single for message in messages for single in unpacked(message)]
 
 
 def _as_clients(spans: Iterable[bytes]) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from headrace_engine.broker.client_shares import ClientShares
 from headrace_engine.broker.connected_workers import ConnectedWorker, ConnectedWorkers
-from headrace_engine.broker.waiting_run import Wait, WaitCause, WaitingRun
+from headrace_engine.broker.waiting_run import Owner, Wait, WaitCause, WaitingRun
 
 NO_WORKERS_TIMEOUT = 10.0
 """Seconds that a run waits while no worker is connected, or while it avoids every worker that is."""
@@ -32,6 +32,30 @@ def choose(run: WaitingRun, workers: ConnectedWorkers, shares: ClientShares) -> 
         elif best is None or len(worker.spans) < len(best.spans):
             best = worker
     return best if best is not None else Wait(cause, _until(cause, run, workers, shares))
+
+
+def choose_many(count: int, owner: Owner, workers: ConnectedWorkers, shares: ClientShares) -> list[ConnectedWorker]:
+    """Return the workers that ``count`` runs of a client go to, as :func:`choose` would choose for one after another.
+
+    The runs avoid no worker. The list is shorter if not all of them find a place.
+    """
+    free = [worker for worker in workers if worker.has_room]
+    runs = [len(worker.spans) for worker in free]
+    bounds = [
+        min(worker.max_runs, taken + shares.room(worker.epoch, owner, worker.max_runs))
+        for worker, taken in zip(free, runs, strict=True)
+    ]
+    chosen: list[ConnectedWorker] = []
+    while len(chosen) < count:
+        best = -1
+        for index, taken in enumerate(runs):
+            if taken < bounds[index] and (best < 0 or taken < runs[best]):
+                best = index
+        if best < 0:
+            break
+        runs[best] += 1
+        chosen.append(free[best])
+    return chosen
 
 
 def _until(cause: WaitCause, run: WaitingRun, workers: ConnectedWorkers, shares: ClientShares) -> float | None:

@@ -42,22 +42,26 @@ class ClientShares:
         # Clients that took leases and did not use them, and until when they have few places.
         self._idle: dict[Owner, float] = {}
 
-    def taken(self, epoch: int, owner: Owner, size: int = 1) -> None:
-        """A client has one place more. ``size``: how much its lease counts among those of an earlier broker."""
-        self._places[epoch, owner] += 1
+    def taken(self, epoch: int, owner: Owner, size: int = 1, count: int = 1) -> None:
+        """A client has ``count`` places more. ``size``: how much its leases count among those of an earlier broker."""
+        self._places[epoch, owner] += count
         self._owned[owner] += size
 
-    def given_back(self, epoch: int, owner: Owner, size: int = 1) -> None:
-        """A client has one place less."""
-        _count_down(self._places, (epoch, owner), 1)
+    def given_back(self, epoch: int, owner: Owner, size: int = 1, count: int = 1) -> None:
+        """A client has ``count`` places less."""
+        _count_down(self._places, (epoch, owner), count)
         _count_down(self._owned, owner, size)
 
     def has_room(self, epoch: int, owner: Owner, max_runs: int) -> bool:
         """Return whether a client may have one more place of a worker."""
+        return self.room(epoch, owner, max_runs) > 0
+
+    def room(self, epoch: int, owner: Owner, max_runs: int) -> int:
+        """Return how many more places of a worker a client may have; 0 or less for none."""
         limit = max_runs - max_runs // _OTHERS_SHARE
         if owner in self._idle:
             limit = max(limit // _IDLE_SHARE, 1)
-        return self._places[epoch, owner] < limit
+        return limit - self._places[epoch, owner]
 
     def may_tell(self, epoch: int, owner: Owner, max_runs: int, size: int = 1) -> bool:
         """Return whether a client may tell of one more lease of an earlier broker, which counts as ``size``.

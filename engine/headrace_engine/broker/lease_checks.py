@@ -7,6 +7,7 @@ time, the one that is due longest first.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
 
 FIRST_CHECK = 10.0
@@ -36,6 +37,18 @@ class LeaseChecks:
         """A lease was given. ``is_soon``: ask about it soon, because its run must have begun."""
         self.dropped(span_id)
         self._new[span_id] = TOLD_CHECK if is_soon else FIRST_CHECK
+
+    def added_all(self, span_ids: Iterable[str]) -> None:
+        """Leases were given to runs that had none."""
+        self._new.update(dict.fromkeys(span_ids, FIRST_CHECK))
+
+    def dropped_all(self, span_ids: Iterable[str]) -> None:
+        """Leases have ended. An unknown one does no harm."""
+        queues = (self._new, *(queue for queue in self._waiting.values() if queue))
+        for span_id in span_ids:
+            for queue in queues:
+                if queue.pop(span_id, None) is not None:
+                    break
 
     def dropped(self, span_id: str) -> None:
         """A lease has ended. An unknown one does no harm."""

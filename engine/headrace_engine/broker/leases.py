@@ -7,7 +7,7 @@ the run, or has not connected by then.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 
@@ -82,6 +82,37 @@ class Leases:
         if worker is not None:
             worker.spans.add(lease.span_id)
         self._checks.added(lease.span_id, is_soon=is_told and worker is not None)
+
+    def knows_any(self, span_ids: Iterable[str]) -> bool:
+        """Return whether any of these runs has a lease."""
+        return not self._leases.keys().isdisjoint(span_ids)
+
+    def add_all(self, worker: ConnectedWorker, leases: dict[str, Lease]) -> None:
+        """A client has these leases on a worker, by span id. None of the runs had one before."""
+        first = next(iter(leases.values()))
+        self._leases.update(leases)
+        self._of_client.setdefault(first.client, set()).update(leases)
+        self.shares.taken(worker.epoch, first.owner, sum([lease.places for lease in leases.values()]), len(leases))
+        worker.spans.update(leases)
+        self._checks.added_all(leases)
+
+    def remove_all(self, leases: Collection[Lease]) -> None:
+        """Leases of one client have ended."""
+        span_ids = [lease.span_id for lease in leases]
+        by_worker: dict[int, list[Lease]] = {}
+        for lease in leases:
+            del self._leases[lease.span_id]
+            by_worker.setdefault(lease.epoch, []).append(lease)
+        self._checks.dropped_all(span_ids)
+        for epoch, ended in by_worker.items():
+            first = ended[0]
+            self.shares.given_back(epoch, first.owner, sum([lease.places for lease in ended]), len(ended))
+            if (worker := self._workers.find(epoch)) is not None:
+                worker.spans.difference_update([lease.span_id for lease in ended])
+            spans = self._of_client[first.client]
+            spans.difference_update([lease.span_id for lease in ended])
+            if not spans:
+                del self._of_client[first.client]
 
     def remove(self, span_id: str) -> Lease | None:
         """A lease has ended. Return it; ``None`` for an unknown one."""
