@@ -5,13 +5,14 @@ The account knows nothing of how admission decides.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
+from headrace.wire.groups import unpacked
 from headrace.wire.messages import Acquire, Grant, Hold, Refuse, Release, ResponseReport, Revoke
-from headrace_engine.broker.admission import Admission, Ask, Send
+from headrace_engine.broker.admission import Admission, Ask, Send, SendMany
 from headrace_engine.limits.gate import Gates
 from tests.simulation.world import SimulationViolation
 
@@ -83,13 +84,31 @@ class CheckedAdmission(Admission):
         return self._check(super().held(client, hold, now))
 
     def released(self, client: bytes, release: Release, now: float) -> list[Send]:
+        self._given_back(client, release)
+        return self._check(super().released(client, release, now))
+
+    def _given_back(self, client: bytes, release: Release) -> None:
         lease = self.held_leases.get(release.span_id)
         if lease is not None and lease.client == client and lease.attempt == release.attempt:
             del self.held_leases[release.span_id]
         asked = self._questions.get(release.span_id)
         if asked is not None and asked[0] == client and asked[1].attempt == release.attempt:
             del self._questions[release.span_id]
-        return self._check(super().released(client, release, now))
+
+    def released_many(self, client: bytes, releases: Sequence[Release], now: float) -> list[Send]:
+        for release in releases:
+            self._given_back(client, release)
+        return self._check(super().released_many(client, releases, now))
+
+    def _grant_many(self, client: bytes, questions: Sequence[Acquire]) -> tuple[list[Send | SendMany], int]:
+        answers, count = super()._grant_many(client, questions)
+        for question in questions[:count]:
+            if question.span_id in self._questions:
+                raise SimulationViolation(f"{question.span_id}: a lease for a run that waits already")
+            self._questions[question.span_id] = (client, question)
+        singles = [Send(one.client, said) for one in answers for said in unpacked(one.message)]  # type: ignore[arg-type]
+        self._check(singles)
+        return answers, count
 
     def answered(self, epoch: int, reports: Iterable[ResponseReport], now: float) -> list[Send]:
         return self._check(super().answered(epoch, reports, now))

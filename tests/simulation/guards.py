@@ -208,9 +208,9 @@ def _nobody_told(self: EngineRuns, *_: object, **__: object) -> None:
     return
 
 
-def _submitted_whatever_became_of_it(self: EngineRuns, delivery: Delivery) -> None:
+def _submitted_whatever_became_of_it(self: EngineRuns, delivery: Delivery, now: float) -> None:
     self._deliveries[delivery.span_id] = delivery
-    self._carry_out(delivery, delivery.session.start(0.0))
+    self._carry_out(delivery, delivery.session.start(now))
 
 
 GUARDS: dict[str, Replacement] = {
@@ -248,6 +248,6 @@ IO_GUARDS: dict[str, Replacement] = {
     "bound": (Delivery, "look", _no_bound),
     "thread-end": (Connection, "give_up_all", _nobody_given_up),
     "unexpected": (EngineRuns, "_fail_unexpectedly", _nobody_told),
-    "given-up-before-submission": (EngineRuns, "submit", _submitted_whatever_became_of_it),
+    "given-up-before-submission": (EngineRuns, "_submit", _submitted_whatever_became_of_it),
 }
 """The same for guards that are missed only if the client's I/O thread is hurt."""

@@ -146,6 +146,7 @@ def draw_plan(seed: int) -> Plan:
             order.abort_at = None
             orders.append(order)
     _draw_failures(random.Random(f"failures {seed}"), orders)
+    _draw_group(random.Random(f"groups {seed}"), orders, clients)
     return Plan(
         seed=seed,
         workers=rng.choice((1, 2, 2, 3)),
@@ -225,6 +226,22 @@ def _draw_failures(rng: random.Random, orders: list[Order]) -> None:
             order.hedge_after = rng.choice((0.001, 0.02, 0.2, 1.0)) * (0.5 + rng.random())
         count = rng.choice((0, 1, 1, 2, 3, 6))
         order.kinds = [*rng.choices(list(_FAILURES), list(_FAILURES.values()), k=count), *order.kinds]
+
+
+def _draw_group(rng: random.Random, orders: list[Order], clients: int) -> None:
+    """Have one client ask for several runs at one instant, in a third of all schedules. All other draws are the same without it."""
+    if rng.random() < 2 / 3:
+        return
+    client, at = rng.randrange(clients), rng.choice(orders).at + rng.choice((0.0, 0.01))
+    for number in range(rng.choice((2, 3, 8, 20))):
+        order = _draw_order(rng, 100 + number, clients)
+        order.client, order.at, order.streams, order.is_large = client, at, False, False
+        order.reading, order.pace, order.stall_after, order.abort_at = "iterate", 0.0, None, None
+        order.priority, order.on_abort, order.total_timeout = "batch", "close", None
+        if rng.random() < 0.8:
+            order.kinds = ["whole"]
+        order.max_retries = rng.choice((0, 2))
+        orders.append(order)
 
 
 def draw_io_plan(seed: int) -> Plan:

@@ -249,8 +249,9 @@ class Admission:
         """A client gives back several leases, or places in the queue. They are free for others when all are given back."""
         self._now = now
         ended: dict[str, tuple[Lease, Release]] = {}
+        find = self._leases.find
         for release in releases:
-            holder = self._holder(release.span_id)
+            holder = find(release.span_id) or self._lanes.find(release.span_id)
             if holder is None or holder.client != client or holder.attempt != release.attempt:
                 continue
             if isinstance(holder, Lease) and release.outcome == "finished":
@@ -490,8 +491,7 @@ class Admission:
         """Free the leases of runs of one client that have finished, and forget them."""
         if ended:
             self._leases.remove_all([lease for lease, _ in ended.values()])
-            for lease, release in ended.values():
-                self._tickets.give_back(lease, release, self._now)
+            self._tickets.give_back_finished(ended.values(), self._now)
             ended.clear()
 
     def _choose(self, run: WaitingRun) -> ConnectedWorker | Wait:

@@ -478,8 +478,7 @@ class Broker:
     def _note_leases(self, message: GrantMany) -> None:
         """Count the leases of a group. All runs of a group want spans, or none does."""
         if self._admission.is_traced(message.grant.span_id):
-            for _ in range(run_count(message)):
-                self._reports.granted(message.grant.epoch)
+            self._reports.granted(message.grant.epoch, run_count(message))
 
     def _send(self, peer: bytes, message: msgspec.Struct) -> None:
         self._outboxes.setdefault(peer, []).append(message)

@@ -51,9 +51,9 @@ class EngineReports:
         """The collector says what became of the spans."""
         self._spans, self._spans_at = spans, now
 
-    def granted(self, epoch: int) -> None:
-        """A run that wants a span has got its first lease, on the worker with this epoch."""
-        self._unstored.granted(epoch)
+    def granted(self, epoch: int, count: int = 1) -> None:
+        """So many runs that want a span have got their first lease, on the worker with this epoch."""
+        self._unstored.granted(epoch, count)
 
     def running_workers(self) -> dict[int, bool]:
         """Return the epochs of the workers that run, and whether a broker has heard of them before."""

@@ -63,15 +63,13 @@ class Leases:
         self.shares = ClientShares()
         self._workers = workers
         self._leases: dict[str, Lease] = {}
+        self.find: Callable[[str], Lease | None] = self._leases.get
+        """Returns the lease of a run."""
         self._of_client: dict[bytes, set[str]] = {}
         self._checks = LeaseChecks()
 
     def __len__(self) -> int:
         return len(self._leases)
-
-    def find(self, span_id: str) -> Lease | None:
-        """Return the lease of a run."""
-        return self._leases.get(span_id)
 
     def add(self, lease: Lease, *, is_told: bool = False) -> None:
         """A client has a lease. ``is_told``: its client says that an earlier broker gave it."""

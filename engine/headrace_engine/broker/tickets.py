@@ -6,6 +6,8 @@ limits, a gate may be made. Then the leases that stand before it get tickets, so
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from headrace.wire.messages import Release, ResponseReport
 from headrace_engine.broker.leases import Lease, Leases
 from headrace_engine.limits.gate import Gates, Ticket
@@ -21,6 +23,16 @@ class Tickets:
         self._gates = gates
         self._leases = leases
         self._ended: dict[str, Lease] = {}
+
+    def give_back_finished(self, ended: Iterable[tuple[Lease, Release]], now: float) -> None:
+        """Leases of runs that have finished have ended."""
+        for lease, release in ended:
+            ticket = lease.ticket
+            if ticket is not None:
+                ticket.gate.leave(ticket, release, now)
+            self._ended[lease.span_id] = lease
+        for _ in range(len(self._ended) - _REMEMBERED):
+            del self._ended[next(iter(self._ended))]
 
     def give_back(self, lease: Lease, release: Release | None, now: float) -> None:
         """A lease has ended. ``release``: how its run ended; None if its client or its worker went away."""

@@ -35,12 +35,12 @@ class UnstoredSpans:
         if before and not self._reason:
             self._without_spans = frozenset(workers)
 
-    def granted(self, epoch: int) -> None:
-        """A run that wants a span got a lease on a worker."""
+    def granted(self, epoch: int, count: int = 1) -> None:
+        """So many runs that want a span got a lease on a worker."""
         if self._unreported is not None:
-            self._unreported += 1
+            self._unreported += count
         elif self._reason or epoch in self._without_spans:
-            self.count += 1
+            self.count += count
 
     def status(self, spans: SpanStatus | None) -> SpanStatus | None:
         """Return the collector's status ``spans``, with the spans that are not stored counted as dropped."""
