@@ -458,7 +458,11 @@ def test_a_release_of_an_older_minor_version_says_nothing_of_how_the_attempt_end
         ),
         (
             AcquireMany(Acquire("s", 1, "p", "m"), [("t", 9)]),
-            [60, [10, "s", 1, "p", "m", "interactive", [], True, False, "", "", [], 0, 0, None, False, False], [["t", 9]]],
+            [
+                60,
+                [10, "s", 1, "p", "m", "interactive", [], True, False, "", "", [], 0, 0, None, False, False],
+                [["t", 9]],
+            ],
         ),
         (
             GrantMany(Grant("s", 1, "w", "ipc://w", 9), ["t"]),

@@ -61,7 +61,9 @@ GRANTS = st.builds(
     st.booleans(),
 )
 RELEASES = st.builds(Release, IDS, st.integers(1, 2), st.sampled_from(["finished", "rate_limit"]))
-TO_BROKER = st.lists(st.one_of(ACQUIRES, RELEASES, st.just(StatusRequest()), st.builds(Hold, IDS, st.just(1), st.just(7))))
+TO_BROKER = st.lists(
+    st.one_of(ACQUIRES, RELEASES, st.just(StatusRequest()), st.builds(Hold, IDS, st.just(1), st.just(7)))
+)
 FROM_BROKER = st.lists(st.one_of(GRANTS, st.just(Refuse("sp_1", 1, "queue_full", "full")), st.just(Heartbeat())))
 
 

@@ -93,7 +93,11 @@ def test_a_failure_in_a_group_makes_a_gate_that_counts_the_leases_that_are_left(
     admission = engine(1, 10)
     gates: Any = admission._gates
     admission.acquired_many(ANN, questions("a", "b", "c", "d"), 0.0)
-    releases = [Release("a", 1, "finished"), Release("b", 1, "rate_limit", status_code=429), Release("c", 1, "finished")]
+    releases = [
+        Release("a", 1, "finished"),
+        Release("b", 1, "rate_limit", status_code=429),
+        Release("c", 1, "finished"),
+    ]
     admission.released_many(ANN, releases, 0.0)
 
     assert [question.span_id for question, _ in gates.gates["m"].running.values()] == ["d"]
@@ -126,9 +130,7 @@ EVENTS = st.lists(
                 st.integers(1, 6),
             ),
         ),
-        st.tuples(
-            st.just("end"), st.tuples(st.lists(st.integers(0, 30), min_size=1, max_size=6), st.integers(0, 9))
-        ),
+        st.tuples(st.just("end"), st.tuples(st.lists(st.integers(0, 30), min_size=1, max_size=6), st.integers(0, 9))),
         st.tuples(st.just("close"), st.sampled_from(["x", "y"])),
         st.tuples(st.just("open"), st.sampled_from(["x", "y"])),
         st.tuples(st.just("time"), st.sampled_from([0.5, 4.0])),
@@ -191,45 +193,61 @@ class Told:
         )
 
 
+class Compared:
+    """The same story, told to both."""
+
+    def __init__(self) -> None:
+        self.both = (Told("groups"), Told("singles"))
+        self.now = 0.0
+        self.clients: dict[str, bytes] = {}
+
+    def ask(self, facts: tuple[bytes, Any, str, str, float | None, int]) -> None:
+        client, priority, model, user, max_wait, count = facts
+        names = [f"r{len(self.clients) + number}" for number in range(count)]
+        self.clients |= dict.fromkeys(names, client)
+        group = [
+            Acquire(name, 1, "openai", model, priority, user=user, max_wait=max_wait, input_tokens=len(name))
+            for name in names
+        ]
+        for told in self.both:
+            told.ask(client, group, self.now)
+
+    def end(self, facts: tuple[list[int], int]) -> None:
+        picks, failure = facts
+        held = sorted(self.both[0].admission._leases._leases, key=lambda span_id: int(span_id[1:]))
+        chosen = list(dict.fromkeys(held[pick % len(held)] for pick in picks)) if held else []
+        for client in (ANN, BOB):
+            releases = [
+                Release(span_id, 1, "timeout" if failure == index else "finished")
+                for index, span_id in enumerate(chosen)
+                if self.clients[span_id] == client
+            ]
+            for told in self.both:
+                told.end(client, releases, self.now)
+
+    def close(self, key: str) -> None:
+        for told in self.both:
+            told.close(key)
+
+    def open(self, key: str) -> None:
+        for told in self.both:
+            told.open(key, self.now)
+
+    def time(self, seconds: float) -> None:
+        self.now += seconds
+        for told in self.both:
+            told.follow(told.admission.due(self.now))
+
+
 @given(EVENTS)
 def test_groups_get_what_single_messages_get(events: list[Event]) -> None:
-    both = (Told("groups"), Told("singles"))
-    now, number = 0.0, 0
-    clients: dict[str, bytes] = {}
+    compared = Compared()
+    groups, singles = compared.both
     for kind, facts in events:
-        if kind == "ask":
-            client, priority, model, user, max_wait, count = facts
-            group = []
-            for _ in range(count):
-                number += 1
-                clients[f"r{number}"] = client
-                group.append(
-                    Acquire(f"r{number}", 1, "openai", model, priority, user=user, max_wait=max_wait, input_tokens=number)
-                )
-            for told in both:
-                told.ask(client, group, now)
-        elif kind == "end":
-            picks, failure = facts
-            held = sorted(both[0].admission._leases._leases, key=lambda span_id: int(span_id[1:]))
-            chosen = list(dict.fromkeys(held[pick % len(held)] for pick in picks)) if held else []
-            for client in (ANN, BOB):
-                releases = [
-                    Release(span_id, 1, "timeout" if failure == index else "finished")
-                    for index, span_id in enumerate(chosen)
-                    if clients[span_id] == client
-                ]
-                for told in both:
-                    told.end(client, releases, now)
-        elif kind == "time":
-            now += facts
-            for told in both:
-                told.follow(told.admission.due(now))
-        else:
-            for told in both:
-                told.close(facts) if kind == "close" else told.open(facts, now)
-        assert sorted(both[0].said) == sorted(both[1].said)
-        assert both[0].counts() == both[1].counts()
-        assert both[0].admission.next_deadline(now) == both[1].admission.next_deadline(now)
+        getattr(compared, kind)(facts)
+        assert sorted(groups.said) == sorted(singles.said)
+        assert groups.counts() == singles.counts()
+        assert groups.admission.next_deadline(compared.now) == singles.admission.next_deadline(compared.now)
 
 
 @given(
