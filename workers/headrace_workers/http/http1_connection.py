@@ -297,7 +297,7 @@ class Http1Connection(asyncio.Protocol):
         self._count_head(sum(map(len, fields)) + len(fields) // 2 * _FIELD_BYTES)
         if status < 200:  # noqa: PLR2004 - informational: the response is still to come
             return
-        headers = self._headers = _headers_of(said.decode("latin-1").split("\n")) if fields else {}
+        headers = self._headers = _headers_of(said.decode("latin-1")) if fields else {}
         if "content-encoding" in headers:
             self._choose_decoder(headers["content-encoding"])
         codings = headers.get("transfer-encoding", "").lower()
@@ -410,13 +410,13 @@ class Http1Connection(asyncio.Protocol):
         exchange.fail("unreadable", reason)
 
 
-def _headers_of(fields: list[str]) -> dict[str, str]:
-    """Return the header fields of names and values in turn. The values of a repeated field are joined by a comma."""
-    names = [name.lower() for name in fields[::2]]
-    headers = dict(zip(names, fields[1::2], strict=False))
+def _headers_of(said: str) -> dict[str, str]:
+    """Return the header fields of lines with names and values in turn. The values of a repeated field are joined by a comma."""
+    names, values = said.lower().split("\n")[::2], said.split("\n")[1::2]
+    headers = dict(zip(names, values, strict=True))
     if len(headers) < len(names):
         headers = {}
-        for name, value in zip(names, fields[1::2], strict=True):
+        for name, value in zip(names, values, strict=True):
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 

@@ -8,6 +8,7 @@ names both reasons. Keys in ``custom_options`` are sent unchecked; here, a key t
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from headrace.wire.run_request import RunRequest
 from headrace_workers.http.http_request import HttpRequest
@@ -50,7 +51,10 @@ def choose(request: RunRequest, build: Build) -> tuple[str, HttpRequest]:
 
     Raises ProviderFailedError (``invalid_request``) if neither API takes the request.
     """
-    order = (RESPONSES, CHAT) if prefers_responses(request) else (CHAT, RESPONSES)
+    if not (request.tools or request.reasoning_effort or request.custom_options):
+        order = _plain_order(request.model)
+    else:
+        order = _order(request)
     refusals: list[ProviderFailure] = []
     for name in order:
         try:
@@ -63,6 +67,16 @@ def choose(request: RunRequest, build: Build) -> tuple[str, HttpRequest]:
         # What the model refuses everywhere is no reason to try the other API.
         check_on_both(request, is_chat=order[0] == CHAT)
     raise _refused_by_both(dict(zip(order, refusals, strict=True)))
+
+
+def _order(request: RunRequest) -> tuple[str, str]:
+    return (RESPONSES, CHAT) if prefers_responses(request) else (CHAT, RESPONSES)
+
+
+@lru_cache(maxsize=256)
+def _plain_order(model: str) -> tuple[str, str]:
+    """Return the order for a request without tools, effort and options: the model alone decides."""
+    return _order(RunRequest(provider="", model=model, messages=[], stream=False))
 
 
 def prefers_responses(request: RunRequest) -> bool:

@@ -272,7 +272,8 @@ class LiveRun:
         messages: list[Chunk | Terminal] = []
         try:
             messages, commands = self.core.take(now)
-            self.carry_out(commands)
+            if commands:
+                self.carry_out(commands)
             if self.core.is_over:
                 self.finish()
         except Exception as error:  # noqa: BLE001

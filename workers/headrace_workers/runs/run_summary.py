@@ -150,13 +150,8 @@ class RunSummary:
 
     def _needs_no_mask(self, completion: Completion) -> bool:
         """Return whether no name or id of an answer holds a secret. Searches them together, which is quicker."""
-        texts = (
-            completion.model,
-            completion.provider_finish_reason,
-            completion.response_id,
-            self._response.request_id,
-        )
-        self._has_no_secret = self._mask.is_clean("\n".join([text for text in texts if text]))
+        ids = f"{completion.response_id}\n{self._response.request_id}"
+        self._has_no_secret = self._mask.is_clean(f"{completion.model}\n{completion.provider_finish_reason}\n{ids}")
         message = completion.message
         has_parts = message is not None and type(message.content) is not str
         has_more = completion.tool_calls or has_parts or completion.usage.server_tool_requests
