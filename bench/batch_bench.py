@@ -155,7 +155,8 @@ def _job(tool: BatchTool, folder: Path, rows: int, concurrency: int, provider: i
                 break
             with contextlib.suppress(OSError):
                 memory = max(memory, peak_memory(process.pid))
-            roles |= process_cpu(process.pid)
+            found = process_cpu(os.getpid())  # a process whose parent has ended is a child of this one
+            roles |= {pid: used for pid, used in found.items() if pid not in (os.getpid(), provider)}
         seconds = time.monotonic() - started
         errors.seek(0)
         last_words = errors.read().decode(errors="replace").strip().splitlines()[-2:]

@@ -45,7 +45,8 @@ def process_cpu(root: int) -> dict[int, tuple[str, float]]:
     found: dict[int, tuple[str, float]] = {}
     for pid in _tree(root):
         with contextlib.suppress(OSError):
-            found[pid] = _role(pid), time.clock_gettime(~pid << 3 | 2)
+            if _stat(pid)[0] != "Z":  # one that has ended has no name any more
+                found[pid] = _role(pid), time.clock_gettime(~pid << 3 | 2)
     return found
 
 

@@ -58,6 +58,7 @@ from headrace_workers.run_limits import RunLimits
 from headrace_workers.runs.frame_timing import send_at
 from headrace_workers.runs.live_run import ConnectedClient, LiveRun
 from headrace_workers.runs.provider_run import ProviderRun
+from headrace_workers.runs.shared_deadlines import SharedDeadlines
 from headrace_workers.runs.timeouts import Clocks
 from headrace_workers.runs.transcript import Transcript
 from headrace_workers.shutdown import Shutdown
@@ -123,6 +124,7 @@ class Worker:
             loop,
             self._providers.keys.hashes(),
         )
+        self.deadlines = SharedDeadlines(loop, time.monotonic)
         self.limits = LimitReports(loop.call_later, self._link.report_limits, read_limits)
         self._shutdown = Shutdown(loop, self._link, self._runs, self._finish)
         self._done: asyncio.Future[None] = loop.create_future()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ from headrace_workers.limit_reports import LimitReports
 from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.runs.live_run import ConnectedClient, LiveRun
 from headrace_workers.runs.provider_run import ProviderRun
+from headrace_workers.runs.shared_deadlines import SharedDeadlines
 from headrace_workers.runs.timeouts import ClockLimits, Clocks
 from headrace_workers.spans.tracer import Tracer
 
@@ -121,6 +123,7 @@ class FakeHost:
         self.http: Any = FakeHttp()
         self.sent: list[Any] = []
         self.limits = LimitReports(self.loop.call_later, self.sent.append, lambda _headers: [])
+        self.deadlines = SharedDeadlines(self.loop, time.monotonic)
         self.client = ConnectedClient(b"c")
         self.is_told: Callable[[], None] = lambda: None
         request = RunRequest(provider="p", model="m", messages=[Message("user", "hi")], stream=stream)

@@ -24,6 +24,7 @@ from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.limit_reports import LimitReports
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.run_commands import Command, Commands
+from headrace_workers.runs.shared_deadlines import RemoveDeadline, SharedDeadlines
 from headrace_workers.spans.tracer import OpenSpan, Tracer
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class WorkerServices(Protocol):
     history: History | None
     tracer: Tracer | None
     limits: LimitReports
+    deadlines: SharedDeadlines
 
     def schedule(self, run: LiveRun, *, is_urgent: bool) -> None:
         """Send the run's messages soon, or at the end of this turn if urgent."""
@@ -81,6 +83,7 @@ class LiveRun:
         "_is_next_turn_scheduled",
         "_late_end",
         "_message",
+        "_remove_deadline",
         "_request",
         "_span",
         "_timer",
@@ -111,6 +114,7 @@ class LiveRun:
         self._span = span
         self._exchange: HttpExchange | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._remove_deadline: RemoveDeadline | None = None
         self._wakes_at = 0.0  # when the timer fires, at the latest
         self._turn_began = 0.0
         self._is_next_turn_scheduled = False  # whether next_turn() is already scheduled
@@ -138,7 +142,18 @@ class LiveRun:
             self._exchange = self.worker.http.send(self._request, self)
         else:
             self._exchange = self.worker.http.send(self._request, self, self.on_whole)
+            if self._exchange.is_connected:
+                clocks = self.core.clocks
+                clocks.connected()
+                if (limit := clocks.shared_limit) is not None:
+                    self._remove_deadline = self.worker.deadlines.add(self, clocks.started_at, limit)
+                    return
         self._set_timer()
+
+    def time_is_over(self) -> None:
+        """The run's only deadline, in a timer that it shares, has come."""
+        if self._timer is None:
+            self._look_at_clocks()
 
     # Calls by the HTTP exchange.
 
@@ -283,6 +298,9 @@ class LiveRun:
     def finish(self) -> None:
         """The terminal message was handed out, or the client is gone: end the span and free everything."""
         core, worker = self.core, self.worker
+        if self._remove_deadline is not None:
+            self._remove_deadline(self, None)
+            self._remove_deadline = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

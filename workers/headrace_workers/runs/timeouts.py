@@ -44,13 +44,13 @@ class Clocks:
     """
 
     __slots__ = (
-        "_ends_at", "_finished_at", "_has_ended", "_is_paused", "_last_life", "_limits", "_started_at", "_waits_since", "content_at",
-        "is_connected", "is_finishing",
+        "_ends_at", "_finished_at", "_has_ended", "_is_paused", "_last_life", "_limits", "_waits_since", "content_at",
+        "is_connected", "is_finishing", "started_at",
     )  # fmt: skip
 
     def __init__(self, limits: ClockLimits, now: float) -> None:
         self._limits = limits
-        self._started_at = now
+        self.started_at = now
         self._ends_at = now + limits.total - limits.spent
         self._last_life: float | None = None
         self._is_paused = False
@@ -60,6 +60,13 @@ class Clocks:
         self.content_at: float | None = None
         self.is_finishing = False
         self._finished_at: float | None = None
+
+    @property
+    def shared_limit(self) -> float | None:
+        """The seconds from ``started_at`` to the run's only deadline, if it has one only; else None."""
+        limits = self._limits
+        has_others = limits.first_chunk < math.inf or limits.idle < math.inf or limits.spent
+        return None if has_others or not self.is_connected else limits.total
 
     def connected(self) -> None:
         """The connection to the provider is open."""
@@ -132,13 +139,13 @@ class Clocks:
                 return at, "reader", limits.reader
             return when, clock, limit
         if not self.is_connected:
-            if (at := self._started_at + limits.connect) < when:
+            if (at := self.started_at + limits.connect) < when:
                 when, clock, limit = at, "connect", limits.connect
         elif self._last_life is not None and (at := self._last_life + limits.idle) < when:
             when, clock, limit = at, "idle", limits.idle
         if self.is_finishing and self._finished_at is not None and (at := self._finished_at + FINISH_GRACE) < when:
             when, clock, limit = at, "finish", FINISH_GRACE
-        if self.content_at is None and (at := self._started_at + limits.first_chunk) < when:
+        if self.content_at is None and (at := self.started_at + limits.first_chunk) < when:
             when, clock, limit = at, "first_chunk", limits.first_chunk
         return when, clock, limit
 
@@ -148,4 +155,4 @@ class Clocks:
     @property
     def _now(self) -> float:
         """When the last bytes came, or when the run started."""
-        return self._started_at if self._last_life is None else self._last_life
+        return self.started_at if self._last_life is None else self._last_life
