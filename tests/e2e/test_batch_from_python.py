@@ -269,6 +269,22 @@ def test_an_iterator_is_read_only_as_far_as_results_are_taken(
     assert read <= 50 + 1024 + 512 + 16
 
 
+def test_rows_that_are_left_to_the_provider_are_found_again(
+    client: Client, provider: SimulatedProvider, tmp_path: Path
+) -> None:
+    arguments: Any = {"model": "gpt-4o", "via_provider": True, "path": tmp_path / "out.jsonl"}
+
+    def batches() -> int:
+        return sum(request.path == "/v1/batches" and request.method == "POST" for request in provider.requests())
+
+    for _ in range(2):
+        with client.batch(["Hi", "Ho"], **arguments) as results:
+            wait_until(lambda: (progress := results.progress()) is not None and progress.running == 2, 20.0, "a batch")
+    assert batches() == 1
+    with pytest.raises(InvalidRequestError, match="with the provider"):
+        client.batch(["Hi", "Ho"], force=True, **arguments)
+
+
 def test_a_wrong_argument_is_named_at_once(client: Client) -> None:
     wrong: dict[str, Any]
     for wrong, words in (
