@@ -10,7 +10,7 @@ OF_ONE_RUN = {"messages", "span_id"}
 """Arguments that no two runs can share."""
 OF_JOBS = {
     "prompt", "embed", "system", "path", "changed", "force", "retry_failed", "dedupe", "cache", "limit", "sample",
-    "max_cost", "concurrency", "schema_retries",
+    "max_cost", "concurrency", "schema_retries", "via_provider", "background", "cancel_batches",
 }  # fmt: skip
 
 
