@@ -249,6 +249,11 @@ class Journal:
         found = self._connection.execute(f"{_STORED} WHERE records.number = ?", (number,)).fetchone()
         return None if found is None else self._read(*found)
 
+    def number_of(self, row_id: str) -> int | None:
+        """Return the number that the row with this id has now, None if there is no such row."""
+        found = self._connection.execute("SELECT number FROM rows WHERE id = ?", (row_id,)).fetchone()
+        return None if found is None else int(found[0])
+
     def fact(self, key: str) -> str | None:
         """Return a text that :meth:`set_fact` has kept, None if there is none."""
         found = self._connection.execute("SELECT value FROM job WHERE key = ?", (_FACT + key,)).fetchone()

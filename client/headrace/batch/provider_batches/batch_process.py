@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from typing import BinaryIO
 
+from headrace.batch.provider_batches.row_files import LOG_SUFFIX
 from headrace.errors import ConfigurationError, EngineUnavailableError, RemoteProtocolError
 from headrace.process.child_environment import environment_of
 from headrace.process.import_path import engine_environment
@@ -21,7 +22,7 @@ from headrace.wire.batch_frames import batch_answers, encode_batch_frame
 from headrace.wire.batch_messages import BatchAnswer, BatchCall, CallFailed, CreateBatch
 from headrace.wire.run_messages import Failed
 
-_LOG = "batches.log"
+_LOG = f"batches{LOG_SUFFIX}"
 _NAME = "batches"
 """Stands for the address of the process in errors."""
 _STOP_TIMEOUT = 2.0

@@ -14,7 +14,7 @@ from headrace.wire.batch_messages import BatchApiName, BatchGroup, EncodedRow, R
 
 
 class Gathering:
-    """The parts that still take rows. ``directory``: for the files of rows. ``new_number``: of a part."""
+    """The parts that still take rows. ``directory``: for the files of rows. ``new_number``: of a part. ``input_version``: as in Part."""
 
     def __init__(
         self,
@@ -22,8 +22,10 @@ class Gathering:
         limits: Mapping[BatchApiName, PartLimits],
         new_token: Callable[[], str],
         new_number: Callable[[], int],
+        input_version: int = 0,
     ) -> None:
         self._directory = directory
+        self._input_version = input_version
         self._limits = limits
         self._new_token = new_token
         self._new_number = new_number
@@ -67,14 +69,18 @@ class Gathering:
             rows=RowsFile(str(writer.path), writer.count),
             ranges=part.numbers.ranges,
             size=part.size,
+            input_version=self._input_version,
         )
 
 
 class SingleRows:
     """Rows that are parts of their own: background runs. They wait in a file until they may be sent."""
 
-    def __init__(self, directory: Path, new_token: Callable[[], str], new_number: Callable[[], int]) -> None:
+    def __init__(
+        self, directory: Path, new_token: Callable[[], str], new_number: Callable[[], int], input_version: int = 0
+    ) -> None:
         self._directory = directory
+        self._input_version = input_version
         self._new_token = new_token
         self._new_number = new_number
         self._writer: RowsWriter | None = None
@@ -116,6 +122,7 @@ class SingleRows:
             rows=rows,
             ranges=numbers.ranges,
             size=len(stored.request),
+            input_version=self._input_version,
         )
 
     def drop(self) -> None:

@@ -11,9 +11,13 @@ from headrace.batch.provider_batches.part import Part, RowRange
 class HeldRows:
     """The rows of parts, as ranges: a million rows take little memory."""
 
-    def __init__(self, parts: Iterable[Part]) -> None:
-        self._ranges: dict[int, list[RowRange]] = {part.number: sorted(part.ranges) for part in parts}
-        self._lost: set[int] = {number for part in parts for number in part.rows.skipped}
+    def __init__(self) -> None:
+        self._ranges: dict[int, list[RowRange]] = {}
+        self._lost: set[int] = set()
+
+    def hold(self, part: Part, ranges: list[RowRange]) -> None:
+        """A part has the rows in ``ranges``, which are sorted."""
+        self._ranges[part.number] = ranges
 
     def has(self, number: int) -> bool:
         """Return whether a row is in one of the parts."""

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import msgspec
 
+from headrace.batch.provider_batches.moved_rows import MovedRows
 from headrace.batch.provider_batches.part import Part
 from headrace.batch.provider_batches.row_files import rows_of
 from headrace.batch.provider_batches.row_results import span_id_of, unanswered
@@ -57,7 +58,14 @@ class PartMerge:
     ``unrecorded``: numbers of rows that were handed out, and are not recorded.
     """
 
-    def __init__(self, part: Part, answers: Answers, failed: Failed | None, is_wanted: Callable[[int], bool]) -> None:
+    def __init__(
+        self,
+        part: Part,
+        answers: Answers,
+        failed: Failed | None,
+        is_wanted: Callable[[int], bool],
+        moved: MovedRows,
+    ) -> None:
         self.part = part
         self.left = part.row_count
         self.is_over = False
@@ -65,6 +73,7 @@ class PartMerge:
         self._answers = answers
         self._failed = failed
         self._is_wanted = is_wanted
+        self._moved = moved
         self._rows: Iterator[StoredRow] = rows_of(part)
 
     def next(self, count: int) -> MergeGroup:
@@ -77,18 +86,20 @@ class PartMerge:
                 self._end()
                 break
             self.left -= 1
-            if not self._is_wanted(stored.number):
+            now = self._moved.now(self.part, stored)
+            if not now.number or not self._is_wanted(now.number):
                 continue
             count -= 1
-            size += self._add(stored, group)
+            size += self._add(stored, now, group)
         return group
 
-    def _add(self, stored: StoredRow, group: MergeGroup) -> int:
+    def _add(self, sent: StoredRow, stored: StoredRow, group: MergeGroup) -> int:
+        """Add a row. ``sent``: as it was sent; ``stored``: with its number of now."""
         part = self.part
-        answers = self._answers.of(stored.number)
+        answers = self._answers.of(sent.number)
         outcome = next((answer.outcome for answer in answers if answer.outcome != "answered"), "")
         if answers and not outcome:
-            row = RowToRead(stored.number, span_id_of(part, stored.number), stored.request, answers)
+            row = RowToRead(stored.number, span_id_of(part, sent.number), stored.request, answers)
             self.unrecorded.add(stored.number)
             group.to_read.append((stored, row))
             return sum(len(answer.body) for answer in answers) + len(stored.request)

@@ -6,7 +6,6 @@ shell of :class:`BatchStates`: it carries out the commands of the state machine,
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import secrets
@@ -26,7 +25,9 @@ from headrace.batch.provider_batches.batch_times import USUAL_TIMES, BatchTimes
 from headrace.batch.provider_batches.gathering import Gathering, SingleRows
 from headrace.batch.provider_batches.held_rows import HeldRows
 from headrace.batch.provider_batches.merging import AnswersOfPart, MergeGroup, PartMerge
+from headrace.batch.provider_batches.moved_rows import MovedRows, RowNumbers
 from headrace.batch.provider_batches.part import Part
+from headrace.batch.provider_batches.part_calls import call_of, told
 from headrace.batch.provider_batches.part_commands import (
     Ask,
     CancelExtra,
@@ -40,7 +41,7 @@ from headrace.batch.provider_batches.part_commands import (
 )
 from headrace.batch.provider_batches.part_limits import LIMITS, PartLimits
 from headrace.batch.provider_batches.part_store import NoJournal, PartJournal, PartStore
-from headrace.batch.provider_batches.row_files import AnswersFile, answers_path, remove_files, rows_of
+from headrace.batch.provider_batches.row_files import AnswersFile, KeptFiles, answers_path, rows_of
 from headrace.batch.provider_batches.row_results import error_of, result_of
 from headrace.batch.provider_batches.row_storing import RowStoring, row_of
 from headrace.batch.row import FinishedRow, Row
@@ -53,28 +54,18 @@ from headrace.schemas.response_type import ResponseType
 from headrace.settings.settings import load_settings
 from headrace.wire.batch_frames import StoredRow
 from headrace.wire.batch_messages import (
-    AnswersFetched,
     AnswersRead,
     BatchAnswer,
     BatchApiName,
     BatchCall,
-    BatchCancelled,
-    BatchCreated,
-    BatchesFound,
     BatchPolled,
     CallFailed,
     CancelBatch,
-    CreateBatch,
     EncodeRows,
-    FetchAnswers,
-    FindBatches,
-    PollBatch,
     ProviderAnswer,
     ReadAnswers,
     RowsEncoded,
-    RowsUploaded,
     RowToEncode,
-    UploadRows,
 )
 from headrace.wire.run_messages import Failed
 from headrace.wire.typed_errors import failure_error
@@ -91,7 +82,7 @@ _LOOK = 5.0
 _TOO_MANY_REQUESTS = 429
 
 
-class JobJournal(PartJournal, Protocol):
+class JobJournal(PartJournal, RowNumbers, Protocol):
     """What ProviderRuns needs of the job's journal."""
 
     def stored_record(self, number: int) -> object | None:
@@ -136,19 +127,21 @@ class ProviderRuns:
         self._folder = directory / _FOLDER
         make_directories(self._folder)
         self._store = PartStore(journal or NoJournal())
-        parts = self._store.load()
+        parts = [_in_folder(part, self._folder) for part in self._store.load()]
         limits = {**limits, "background": msgspec.structs.replace(limits["background"], batches=concurrency)}
         self._states = BatchStates(_new_token, times, limits)
         numbers = itertools.count(max((part.number for part in parts), default=0) + 1)
-        self._gathering = Gathering(self._folder, limits, _new_token, numbers.__next__)
-        self._singles = SingleRows(self._folder, _new_token, numbers.__next__)
-        self._held = HeldRows(parts)
-        self._states.restore(parts, monotonic())
-        self._rows_files: dict[str, int] = {}
-        """File of rows → how many parts have rows in it."""
+        self._moved = MovedRows(parts, journal)
+        version = self._moved.version
+        self._gathering = Gathering(self._folder, limits, _new_token, numbers.__next__, version)
+        self._singles = SingleRows(self._folder, _new_token, numbers.__next__, version)
+        self._held = HeldRows()
         for part in parts:
-            self._count_file(part, 1)
-        self._sweep()
+            self._held.hold(part, self._moved.ranges(part))
+            self._held.lose(self._moved.numbers(part, part.rows.skipped))
+        self._states.restore(parts, monotonic())
+        self._files = KeptFiles(self._folder, parts)
+        self._files.sweep()
         self._calls = itertools.count(1)
         self._asked: dict[int, Part] = {}
         """Call → the part that it is about. Only calls that the state machine waits for."""
@@ -260,7 +253,7 @@ class ProviderRuns:
         self._gathering.drop()
         self._singles.drop()
         self._singles.close()
-        self._sweep()
+        self._files.sweep()
 
     def __enter__(self) -> Self:
         return self
@@ -324,33 +317,11 @@ class ProviderRuns:
                 part = self._asked.pop(call.call, None)
                 if part is None:
                     return []  # a second batch of a part was cancelled
-                return self._step_taken(part.number, answer)
-
-    def _step_taken(self, number: int, answer: BatchAnswer) -> list[Command]:
-        """Tell the state machine of an answer to one of its questions."""
-        states, now = self._states, monotonic()
-        match answer:
-            case RowsUploaded():
-                return states.uploaded(number, answer.file_id, time.time())
-            case BatchCreated():
-                return states.created(number, answer.batch_id, now)
-            case BatchesFound():
-                return states.found(number, answer, now, time.time())
-            case BatchPolled():
-                if answer.answers:
-                    self._polled_answers[number] = answer.answers
-                return states.polled(number, answer, now)
-            case AnswersFetched():
-                return states.fetched(number, answer.own, answer.foreign, now)
-            case BatchCancelled():
-                return states.cancelled(number, now)
-            case CallFailed():
-                self._rate_limited += answer.failed.status_code == _TOO_MANY_REQUESTS
-                return states.step_failed(number, answer.failed, now, may_have_arrived=answer.may_have_arrived)
-            case RowsEncoded() | AnswersRead():
-                return []
-            case _:
-                assert_never(answer)
+                if isinstance(answer, BatchPolled) and answer.answers:
+                    self._polled_answers[part.number] = answer.answers
+                if isinstance(answer, CallFailed):
+                    self._rate_limited += answer.failed.status_code == _TOO_MANY_REQUESTS
+                return told(self._states, part.number, answer, monotonic(), time.time())
 
     def _rows_failed(self, call: EncodeRows | ReadAnswers, failed: Failed) -> None:
         """The batch process could not encode some rows, or not read their answers."""
@@ -386,7 +357,7 @@ class ProviderRuns:
             case FailRows():
                 self._fail(command.part, command.numbers, command.failed)
             case GiveBack():
-                self._take_back(rows_of(command.part))
+                self._take_back(self._moved.now(command.part, row) for row in rows_of(command.part))
             case Stop():
                 self._stopped = error_of(command.part, 0, command.failed, command.part.group.provider)
             case Save() | Forget():
@@ -395,34 +366,18 @@ class ProviderRuns:
                 assert_never(command)
 
     def _ask(self, ask: Ask) -> None:
-        part, group, call = ask.part, ask.part.group, next(self._calls)
-        self._asked[call] = part
-        match ask.step:
-            case "upload":
-                self._process.send(UploadRows(call, group, part.token, part.rows))
-            case "create":
-                self._process.send(CreateBatch(call, group, part.token, part.rows, part.file_id))
-            case "find":
-                self._process.send(FindBatches(call, group, part.token, part.submitted_at, part.row_count))
-            case "poll":
-                self._process.send(PollBatch(call, group, part.batch_id))
-            case "fetch":
-                path = str(answers_path(part))
-                self._process.send(FetchAnswers(call, group, part.batch_id, part.token, part.rows, part.results, path))
-            case "cancel":
-                self._process.send(CancelBatch(call, group, part.batch_id))
-            case _:
-                assert_never(ask.step)
+        call = call_of(ask, next(self._calls), answers_path(ask.part))
+        self._asked[call.call] = ask.part
+        self._process.send(call)
 
     def _added(self, part: Part, now: float) -> list[Command]:
-        self._count_file(part, 1)
+        self._files.add(part)
         return self._states.add(part, now)
 
     def _forget(self, part: Part) -> None:
         """Forget a part that is over, and remove its files."""
         self._held.forget(part)
-        self._count_file(part, -1)
-        remove_files(part, has_own_rows=part.rows.path not in self._rows_files)
+        self._files.remove(part)
 
     def _merge(self, part: Part, failed: Failed | None) -> None:
         polled = self._polled_answers.pop(part.number, None)
@@ -432,15 +387,16 @@ class ProviderRuns:
             answers = AnswersOfPart(dict.fromkeys(part.numbers(), polled))
         else:
             answers = AnswersFile(answers_path(part))
-        self._merges[part.number] = PartMerge(part, answers, failed, self._is_wanted)
+        self._merges[part.number] = PartMerge(part, answers, failed, self._is_wanted, self._moved)
 
     def _fail(self, part: Part, numbers: Sequence[int], failed: Failed) -> None:
         """End some rows of a part with an error. ``part`` still has them."""
         wanted = frozenset(numbers)
         for stored in rows_of(part):
-            if stored.number in wanted and self._is_wanted(stored.number):
-                self._finish(stored, error_of(part, stored.number, failed, stored.provider))
-        self._held.lose(numbers)
+            now = self._moved.now(part, stored)
+            if stored.number in wanted and now.number and self._is_wanted(now.number):
+                self._finish(now, error_of(part, stored.number, failed, stored.provider))
+        self._held.lose(self._moved.numbers(part, numbers))
 
     def _take_back(self, rows: Iterable[StoredRow]) -> None:
         """Take rows from a part that has lost them. They go into further parts, unless the job is being cancelled."""
@@ -518,22 +474,11 @@ class ProviderRuns:
             del self._merges[merge.part.number]
             self._carry_out(self._states.merged(merge.part.number))
 
-    # Files.
 
-    def _count_file(self, part: Part, by: int) -> None:
-        count = self._rows_files.get(part.rows.path, 0) + by
-        if count > 0:
-            self._rows_files[part.rows.path] = count
-        else:
-            self._rows_files.pop(part.rows.path, None)
-
-    def _sweep(self) -> None:
-        """Remove files of rows that no part has: a killed process left them."""
-        kept = tuple(self._rows_files)
-        with contextlib.suppress(OSError):
-            for path in self._folder.iterdir():
-                if path.suffix != ".log" and not str(path).startswith(kept or ("\0",)):
-                    path.unlink(missing_ok=True)
+def _in_folder(part: Part, folder: Path) -> Part:
+    """Return a part whose rows are in this folder: the job's directory may have been moved."""
+    rows = msgspec.structs.replace(part.rows, path=str(folder / Path(part.rows.path).name))
+    return msgspec.structs.replace(part, rows=rows)
 
 
 def _new_token() -> str:

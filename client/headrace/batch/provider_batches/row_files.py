@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +15,7 @@ from headrace.wire.batch_frames import StoredRow, encode_batch_frame, provider_a
 from headrace.wire.batch_messages import ProviderAnswer
 
 ROWS_SUFFIX = ".rows"
+LOG_SUFFIX = ".log"
 _ANSWERS_SUFFIX = ".answers"
 _BUFFER = 256 * 1024
 
@@ -113,8 +116,29 @@ class AnswersFile:
         self._file.close()
 
 
-def remove_files(part: Part, *, has_own_rows: bool) -> None:
-    """Remove the files of a part that is over. ``has_own_rows``: no other part has rows in the same file."""
-    answers_path(part).unlink(missing_ok=True)
-    if has_own_rows:
-        Path(part.rows.path).unlink(missing_ok=True)
+class KeptFiles:
+    """Which files of rows are still needed: several parts may have rows in one file."""
+
+    def __init__(self, folder: Path, parts: Iterable[Part]) -> None:
+        self._folder = folder
+        self._parts: Counter[str] = Counter(part.rows.path for part in parts)
+
+    def add(self, part: Part) -> None:
+        """A part has rows in its file."""
+        self._parts[part.rows.path] += 1
+
+    def remove(self, part: Part) -> None:
+        """A part is over: remove its answers, and its rows if no other part is in the same file."""
+        answers_path(part).unlink(missing_ok=True)
+        self._parts[part.rows.path] -= 1
+        if self._parts[part.rows.path] <= 0:
+            del self._parts[part.rows.path]
+            Path(part.rows.path).unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove the files that no part needs: a killed process left them."""
+        kept = tuple(self._parts)
+        with contextlib.suppress(OSError):
+            for path in self._folder.iterdir():
+                if path.suffix != LOG_SUFFIX and not (kept and str(path).startswith(kept)):
+                    path.unlink(missing_ok=True)
