@@ -37,23 +37,25 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     is_uploaded: bool = False
     is_cancelling: bool = False
     retry_failed: bool = False
+    is_reversed: bool = False
     scripts: dict[int, Any] = {}
 
 
 def rows_of(spec: JobSpec) -> Iterator[Row]:
     """Iterate the rows of the job."""
     for number in range(1, spec.rows + 1):
-        model = spec.models[(number - 1) % len(spec.models)]
+        name = spec.rows + 1 - number if spec.is_reversed else number
+        model = spec.models[(name - 1) % len(spec.models)]
         is_embedding = "embed" in model
-        text = f"row {number}"
+        text = f"row {name}"
         arguments: dict[str, Any] = {"model": model}
         if is_embedding:
             arguments["input"] = [text, f"{text} again"]
         else:
             arguments["messages"] = text
-            if (script := spec.scripts.get(number)) is not None:
+            if (script := spec.scripts.get(name)) is not None:
                 arguments["custom_options"] = {"simulate": script}
-        yield Row(number, f"r{number}", "embeddings" if is_embedding else "chat", "short", arguments, text.encode())
+        yield Row(number, f"r{name}", "embeddings" if is_embedding else "chat", "short", arguments, text.encode())
 
 
 def run(spec: JobSpec) -> None:

@@ -101,6 +101,12 @@ def texts_run(record: RequestRecord) -> list[str]:
     return [f"row {number}" for number in range(1, 100) if f'"row {number}"' in said]
 
 
+def children_with(words: str) -> list[int]:
+    """Return the children of this process that have these words in their command."""
+    pids = [pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
+    return [int(pid) for pid in pids if words.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
 def batch_of(provider: SimulatedProvider) -> str:
     """Wait for a batch, and return its id."""
     return wait_until(provider.batches.all, what="a batch")[0].id
@@ -212,6 +218,47 @@ def test_a_stopped_job_leaves_its_batches_and_can_cancel_them_later(
     job.run()
     assert job.errors() == {}
     assert job.has_run_all_once()
+
+
+def test_rows_that_have_moved_in_the_input_get_their_own_answers(provider: SimulatedProvider, tmp_path: Path) -> None:
+    provider.batches.pace(None)
+    scripts = {number: {"text": f"answer {number}"} for number in range(1, 7)}
+    job = Job(provider, tmp_path, ["gpt-4o"], 6, scripts=scripts)
+    with job.start() as process:
+        wait_until(lambda: [batch.state for batch in live_batches(job.directory)] == ["running"], what="the batch runs")
+        process.kill()
+    provider.batches.pace(0)
+    job.run(is_reversed=True)
+    assert {name: record["text"] for name, record in job.records().items()} == {
+        f"r{number}": f"answer {number}" for number in range(1, 7)
+    }
+    assert job.has_run_all_once()
+
+
+def test_the_batch_process_is_started_again_if_it_dies(provider: SimulatedProvider, tmp_path: Path) -> None:
+    provider.batches.pace(None)
+    job = Job(provider, tmp_path, ["gpt-4o"], 3)
+    thread = job.begin()
+    batch_of(provider)
+    for process in children_with("headrace_workers.batches"):
+        os.kill(process, signal.SIGKILL)
+    provider.batches.pace(0)
+    thread.join()
+    assert job.errors() == {}
+    assert job.has_run_all_once()
+
+
+def test_no_file_of_a_job_has_a_key(provider: SimulatedProvider, tmp_path: Path) -> None:
+    provider.batches.pace(None)
+    job = Job(provider, tmp_path, CHAT_MODELS, 3)
+    with job.start() as process:
+        wait_until(lambda: len(provider.batches.all()) == 3, what="the batches")
+        process.kill()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".rows" for path in files)
+    for path in files:
+        assert provider.api_key.encode() not in path.read_bytes(), path
+        assert path.parent == tmp_path or path.stat().st_mode & 0o077 == 0, path
 
 
 def test_a_row_that_the_provider_refuses_does_not_hold_back_the_others(
