@@ -36,6 +36,7 @@ _OPTIONS = {
     "system": "--system",
     "temperature": "--temperature",
     "timeout_ms": "--timeout",
+    "via_provider": "--via-provider",
 }
 """Argument of ``run_local``, or of a batch job → its name on the command line."""
 _PATH = re.compile(r"(\w+)\.?(.*)", re.DOTALL)

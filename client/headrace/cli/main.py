@@ -57,7 +57,7 @@ def _command(argv: Sequence[str] | None) -> int:
     try:
         log_in_program()
         parser = command_parser()
-        arguments = parser.parse_args(_with_joined_name(sys.argv[1:] if argv is None else argv))
+        arguments = parser.parse_args(argv)
         if "command" not in arguments:
             parser.print_help(sys.stderr)
             return ExitCode.USAGE
@@ -84,15 +84,6 @@ def _command(argv: Sequence[str] | None) -> int:
         end_on_interrupt()
 
 
-def _with_joined_name(argv: Sequence[str]) -> Sequence[str]:
-    """Join the words of a command whose name has two words, such as ``batch status``.
-
-    No subparsers can do this: ``batch`` alone takes a file.
-    """
-    name = " ".join(argv[:2])
-    return [name, *argv[2:]] if any(name == module.NAME and " " in name for module in _COMMANDS) else argv
-
-
 class _Parser(argparse.ArgumentParser):
     """Prints each error on one line, even if an argument holds line ends or control characters."""
 
@@ -113,9 +104,24 @@ class _Parser(argparse.ArgumentParser):
         return found, unknown
 
 
+class _ParserOfAll(_Parser):
+    """Joins the words of a command whose name has two words: ``batch status``. Subparsers cannot: ``batch`` takes a file there."""
+
+    # See _Parser.
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, args: Any = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """Join the words, and parse."""
+        words = [*(sys.argv[1:] if args is None else args)]
+        name = " ".join(words[:2])
+        if any(name == module.NAME and " " in name for module in _COMMANDS):
+            words[:2] = [name]
+        return super().parse_known_args(words, namespace)
+
+
 def command_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    parser = _Parser(
+    parser = _ParserOfAll(
         prog="headrace",
         description="Streaming LLM calls through a pool of worker processes.",
         epilog=_EPILOG,
@@ -123,7 +129,7 @@ def command_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"headrace {headrace.__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
     for module in _COMMANDS:
         command = commands.add_parser(module.NAME, help=module.HELP, description=module.HELP + ".", allow_abbrev=False)
         module.add_arguments(command)

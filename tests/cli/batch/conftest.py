@@ -42,7 +42,8 @@ class Batch:
     def write(self, name: str, rows: Iterable[Row | str]) -> Path:
         """Write a file of JSON lines. A str is written as it is."""
         path = self.directory / name
-        path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows))
+        with path.open("w") as file:
+            file.writelines(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows)
         return path
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -9,9 +9,10 @@ import pytest
 from rich.console import Console, RenderableType
 
 from headrace.batch.driver.progress import BatchProgress
+from headrace.batch.provider_batches.batch_status import ProviderBatchStatus
 from headrace.cli.batch.figures import duration, money, rate, share
 from headrace.cli.batch.live_display import drawn, drawn_reading
-from headrace.cli.batch.progress_view import plain_line
+from headrace.cli.batch.progress_view import JobView, plain_line
 
 PROGRESS = BatchProgress(
     phase="running",
@@ -46,7 +47,7 @@ def changed(**figures: object) -> BatchProgress:
 
 
 def test_the_display_shows_all_figures_of_a_job() -> None:
-    title, bar, *below = text_of(drawn("reviews.jsonl → answers.jsonl", PROGRESS)).splitlines()
+    title, bar, *below = text_of(drawn("reviews.jsonl → answers.jsonl", JobView(PROGRESS))).splitlines()
 
     assert title == "reviews.jsonl → answers.jsonl"
     assert set(bar) == {"━", "╸"}
@@ -66,7 +67,7 @@ def test_the_display_shows_all_figures_of_a_job() -> None:
 
 @pytest.mark.parametrize("width", [20, 40, 69, 70, 200])
 def test_no_figure_is_cut_at_any_width(width: int) -> None:
-    shown = text_of(drawn("reviews.jsonl → answers.jsonl", PROGRESS), width)
+    shown = text_of(drawn("reviews.jsonl → answers.jsonl", JobView(PROGRESS)), width)
 
     for figure in ("63,480", "203,400", "$4.13", "1 min 12 s", "14,600,512"):
         assert figure in shown
@@ -78,7 +79,7 @@ def test_a_name_cannot_steer_the_terminal() -> None:
 
     out = io.StringIO()
     with LiveDisplay(out, "a\x1b]0;title\x07b") as display:
-        display.watch(lambda: PROGRESS)
+        display.watch(lambda: JobView(PROGRESS))
         display.note("c\x1b[2Jd")
 
     assert "\x1b]0" not in out.getvalue()
@@ -103,7 +104,22 @@ def test_a_name_cannot_steer_the_terminal() -> None:
     ],
 )
 def test_the_display_says_what_is_special(figures: dict[str, object], words: str) -> None:
-    assert words in text_of(drawn("in → out", changed(**figures)))
+    assert words in text_of(drawn("in → out", JobView(changed(**figures))))
+
+
+def test_a_job_that_the_provider_runs_shows_its_batches() -> None:
+    few = [
+        ProviderBatchStatus("openai", "running", 50_000, "batch_1", 9, 1),
+        ProviderBatchStatus("google", "waiting", 1),
+    ]
+    many = [*few, *(ProviderBatchStatus("openai", "running", 1, f"resp_{number}") for number in range(9))]
+    shown = text_of(drawn("in → out", JobView(PROGRESS, few)))
+
+    assert "openai batch_1: running, 10 of 50,000 rows ended\ngoogle batch: waiting, 0 of 1 row ended\n" in shown
+    assert "Ctrl-C leaves the rows with the provider, which goes on." in shown
+    assert plain_line(JobView(PROGRESS, many)).endswith(
+        "google: 1 batch waiting, 0 of 1 row ended; openai: 10 batches running, 10 of 50,009 rows ended"
+    )
 
 
 def test_while_the_input_is_read_the_display_counts_rows() -> None:
@@ -111,12 +127,15 @@ def test_while_the_input_is_read_the_display_counts_rows() -> None:
 
 
 def test_a_pipe_gets_the_figures_on_one_line() -> None:
-    assert plain_line(PROGRESS) == (
+    assert plain_line(JobView(PROGRESS)) == (
         "63,512 of 100,000 rows, 63 %; 32 failed; 884 rows/s; 203,400 tokens/s; cost $4.13; 512 running; "
         "64 waiting (a limit of the provider, or of your settings); 14 times 429; about 41 s left"
     )
     calm = changed(failed=0, errors={}, waiting=0, waiting_for="", rate_limited=0, seconds_left=None)
-    assert plain_line(calm) == "63,480 of 100,000 rows, 63 %; 884 rows/s; 203,400 tokens/s; cost $4.13; 512 running"
+    assert (
+        plain_line(JobView(calm))
+        == "63,480 of 100,000 rows, 63 %; 884 rows/s; 203,400 tokens/s; cost $4.13; 512 running"
+    )
 
 
 def test_figures_are_short_and_never_promise_too_much() -> None:

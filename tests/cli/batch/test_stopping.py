@@ -19,7 +19,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from headrace.cli.shared.exit_codes import ExitCode
+from headrace.testing.batches.batch_control import BatchRecord
 from tests.cli.batch.conftest import HEADRACE, Batch, openai_row
+from tests.repetition import long_test
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow  # every test starts processes of its own
 
@@ -224,3 +227,63 @@ def test_a_running_job_is_seen_from_outside_and_is_not_run_twice(batch: Batch) -
     assert (found["rows"], found["done"], found["failed"], found["waiting"]) == (4, 1, 2, 1)
     assert found["is_running"] is False
     assert "not running, rows are left" in batch.run("status", "out.jsonl").stdout
+
+
+def at_provider(batch: Batch) -> list[BatchRecord]:
+    """Return the batches that have not ended."""
+    return [each for each in batch.provider.batches.all() if each.ending is None]
+
+
+def test_a_job_at_the_provider_is_left_and_fetched_later(own_engine: Batch) -> None:
+    batch = own_engine
+    batch.provider.batches.pace(None)
+    batch.write("in.jsonl", [openai_row(1), openai_row(2)])
+    arguments = ("in.jsonl", "-o", "out.jsonl", "--via-provider")
+    job = batch.start(*arguments)
+    wait_until(lambda: "batch_" in batch.run("status", "out.jsonl").stdout, what="the batch in the status")
+
+    job.send_signal(signal.SIGINT)
+    _, err = job.communicate()
+    assert job.returncode == ExitCode.INTERRUPTED
+    assert "Interrupted: 0 of 2 rows done, 2 left" in err
+    assert "2 rows stay with the provider: the same command fetches them." in err
+    # Without the option the rows would be paid for twice.
+    refused = batch.run("in.jsonl", "-o", "out.jsonl")
+    assert refused.returncode == ExitCode.USAGE
+    assert (
+        "2 rows of this job are with the provider, in 1 batch: start the job with it (--via-provider)" in refused.stderr
+    )
+    anew = batch.run(*arguments, "--force")
+    assert anew.returncode == ExitCode.USAGE
+    assert "2 rows of this job are with the provider" in anew.stderr
+
+    (sent,) = at_provider(batch)
+    batch.provider.batches.end(sent.id, "completed")
+    done = batch.run(*arguments)
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert sorted(batch.ids()) == ["row 1", "row 2"]
+    assert batch.provider.batches.all()[-1].id == sent.id
+
+
+@long_test
+def test_a_job_at_the_provider_is_cancelled_and_keeps_what_is_done(own_engine: Batch) -> None:
+    batch = own_engine
+    batch.provider.batches.pace(None)
+    batch.write("in.jsonl", [openai_row(1), openai_row(2)])
+    arguments = ("in.jsonl", "-o", "out.jsonl", "--via-provider")
+    job = batch.start(*arguments)
+    (sent,) = wait_until(lambda: at_provider(batch), what="a batch")
+    batch.provider.batches.advance(1, batch_id=sent.id)
+    job.kill()
+    job.communicate()
+
+    cancelling = batch.start("in.jsonl", "-o", "out.jsonl", "--cancel")
+    wait_until(lambda: at_provider(batch)[0].state == "cancelling", what="a batch that is being cancelled")
+    batch.provider.batches.advance(batch_id=sent.id)
+    _, err = cancelling.communicate()
+    assert cancelling.returncode == ExitCode.OK, err
+    assert "Cancelled: 1 of 2 rows done, 1 left" in err
+    assert len(batch.ids()) == 1
+    rest = batch.run("in.jsonl", "-o", "out.jsonl")
+    assert rest.returncode == ExitCode.OK, rest.stderr
+    assert sorted(batch.ids()) == ["row 1", "row 2"]

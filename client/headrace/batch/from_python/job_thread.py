@@ -6,12 +6,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from os import PathLike
-from secrets import token_hex
 from typing import Any, cast
 
 import msgspec
 
 from headrace.batch.driver.job import BatchJob
+from headrace.batch.driver.job_session import session_id_of
 from headrace.batch.driver.options import BatchOptions
 from headrace.batch.driver.progress import BatchProgress
 from headrace.batch.driver.recorder import EndedRow
@@ -37,8 +37,6 @@ _BACKLOG = 1024
 """Results that the program has not taken yet, from which on no further rows are started."""
 _GROUP = 256
 """Results of earlier starts that are passed on together."""
-_JOB_ID = "session_id"
-"""Under this name, the journal keeps the id of the job's spans."""
 
 RowsGiven = Iterable[Any] | str | PathLike[str]
 """Rows of a job: items, or the path of a file."""
@@ -106,7 +104,7 @@ class JobThread:
             rows = self._rows(journal, stack)
             if journal is not None:
                 journal.scan(rows, failure_line)
-            session_id = _session_id(journal)
+            session_id = session_id_of(journal)
             options = msgspec.structs.replace(request.run, session_id=session_id)
             runs = stack.enter_context(self._make_runs(options, journal))
             to_run = () if options.cancels_batches else rows
@@ -224,13 +222,3 @@ def _made(name: str, number: int, result: object, origin: ResultOrigin) -> Batch
         return BatchResult(id=name, number=number, error=result, origin=origin)
     known = cast("RunLocalResult[Any] | RunEmbeddingResult", result)
     return BatchResult(id=name, number=number, result=known, origin=origin)
-
-
-def _session_id(journal: Journal | None) -> str:
-    """Return the id under which the spans of all starts of the job are found."""
-    known = None if journal is None else journal.fact(_JOB_ID)
-    if known is None:
-        known = f"batch-{token_hex(8)}"
-        if journal is not None:
-            journal.set_fact(_JOB_ID, known)
-    return known

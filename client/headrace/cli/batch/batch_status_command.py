@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from headrace.cli.batch.figures import counted, duration, money, rate, share
+from headrace.cli.batch.progress_view import batches_lines
 from headrace.cli.batch.shown_paths import shown_path
 from headrace.cli.shared.exit_codes import ExitCode
 from headrace.cli.shared.option_types import check_texts
@@ -19,6 +20,7 @@ from headrace.process.standard_streams import print_json
 
 if TYPE_CHECKING:
     from headrace.batch.journal.job_records import JobStatus
+    from headrace.batch.provider_batches.batch_status import ProviderBatchStatus
 
 NAME = "batch status"
 HELP = "Show how far a batch job is, whether it runs or not"
@@ -36,25 +38,21 @@ def main(arguments: argparse.Namespace) -> ExitCode:
     from headrace.batch.journal.job_files import job_directory
     from headrace.batch.journal.status import read_status
     from headrace.batch.provider_batches.batch_status import live_batches
-    from headrace.cli.batch.batch_lines import batch_lines
 
     directory = job_directory(arguments.job)
     status = read_status(directory)
     batches = live_batches(directory)
     if arguments.json:
-        found = status_object(status) | {"batches": msgspec.to_builtins(batches)}
-        print_json(as_json(found, indent=2), sys.stdout)
+        print_json(as_json(status_object(status, batches), indent=2), sys.stdout)
         return ExitCode.OK
-    lines = status_lines(status, time.time())
+    lines = status_lines(status, batches, time.time())
     print(bold(next(lines), sys.stdout))
     for line in lines:
         print(red(line, sys.stdout) if "failed" in line else line)
-    for line in batch_lines(batches):
-        print(line)
     return ExitCode.OK
 
 
-def status_lines(status: JobStatus, now: float) -> Iterator[str]:
+def status_lines(status: JobStatus, batches: Sequence[ProviderBatchStatus], now: float) -> Iterator[str]:
     """Yield the lines for people. ``now``: seconds since 1970."""
     totals = status.totals
     yield one_line(f"{shown_path(status.output or status.results)}: {_state(status, now)}")
@@ -66,6 +64,8 @@ def status_lines(status: JobStatus, now: float) -> Iterator[str]:
     yield words
     yield f"  {totals.done:,} done, at {rate(status.rate)} rows/s in the last minute of work"
     yield f"  {totals.input_tokens:,} prompt tokens and {totals.output_tokens:,} answer tokens; cost {money(totals.cost)}"
+    for line in batches_lines(batches):
+        yield f"  {one_line(line)}"
     for kind, count in sorted(status.errors.items(), key=lambda item: (-item[1], item[0])):
         yield f"  {counted(count, 'row')} failed: {one_line(kind)}"
     if status.errors:
@@ -79,8 +79,8 @@ def _state(status: JobStatus, now: float) -> str:
     return f"{'not running, rows are left' if status.totals.waiting else 'complete'}{last}"
 
 
-def status_object(status: JobStatus) -> dict[str, Any]:
+def status_object(status: JobStatus, batches: Sequence[ProviderBatchStatus]) -> dict[str, Any]:
     """Return the state for programs. Costs are in US dollars, times in seconds since 1970."""
     found: dict[str, Any] = msgspec.to_builtins(status)
     totals: dict[str, Any] = found.pop("totals")
-    return found | totals | {"waiting": status.totals.waiting}
+    return found | totals | {"waiting": status.totals.waiting, "batches": msgspec.to_builtins(batches)}

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
-from headrace.batch.driver.progress import BatchProgress
 from headrace.cli.batch.figures import counted
-from headrace.cli.batch.progress_view import plain_line, state_line
+from headrace.cli.batch.progress_view import JobView, plain_line, state_line
 from headrace.cli.shared.terminal import one_line
 from headrace.process.clock import monotonic
 
@@ -21,7 +20,7 @@ _LINE_INTERVAL = 5.0
 
 _STOPPING = ("finishing", "aborting")
 
-Seen = BatchProgress | int
+Seen = JobView | int
 """The figures of a job, or how many rows were read so far."""
 
 
@@ -115,8 +114,8 @@ class PlainDisplay:
         due = monotonic() + self._interval
         while not self._is_over.wait(min(_LOOK_INTERVAL, self._interval)):
             seen = self._look()
-            if not isinstance(seen, int) and seen.phase in _STOPPING and seen.phase != self._phase:
-                self._phase = seen.phase
+            if not isinstance(seen, int) and (phase := seen.progress.phase) in _STOPPING and phase != self._phase:
+                self._phase = phase
                 self.note(state_line(seen))
             if (now := monotonic()) >= due:
                 due = now + self._interval

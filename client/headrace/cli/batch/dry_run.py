@@ -21,6 +21,7 @@ from headrace.cli.batch.job_plan import JobPlan
 from headrace.cli.batch.row_check import RowCheck
 from headrace.cli.shared.exit_codes import ExitCode
 from headrace.cli.shared.terminal import as_json, red
+from headrace.pricing.discounts import price_share
 from headrace.pricing.prices import PriceTable
 from headrace.process.standard_streams import print_json
 
@@ -31,7 +32,8 @@ def dry_run(plan: JobPlan, *, is_json: bool, is_quiet: bool) -> ExitCode:
     Raises DuplicateRowsError, as the job would.
     """
     check_input(plan)
-    report = DryRun(PriceTable(plan.settings.prices))
+    share = price_share(plan.run.background or "") if plan.run.is_deferred else 1.0
+    report = DryRun(PriceTable(plan.settings.prices), share)
     check = RowCheck(plan.settings.providers, takes_any_provider=plan.engine is not None)
     display = display_for(sys.stderr, f"{plan.title} (dry run)", is_quiet=is_quiet, may_be_live=True)
     with tempfile.TemporaryDirectory(prefix="headrace-") as directory, display:

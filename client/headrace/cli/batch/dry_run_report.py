@@ -20,6 +20,10 @@ _ANSWER = 1000
 """Tokens of the answer for which a cost is told where no most is given."""
 
 
+_PRICED = 1000
+"""Tokens by which a price is looked up: few, so that it is not that of a long prompt."""
+
+
 class ModelFigures(msgspec.Struct):
     """The rows of one model. ``capped_rows`` say how many tokens their answers have at most: ``capped_tokens`` in all."""
 
@@ -31,10 +35,11 @@ class ModelFigures(msgspec.Struct):
 
 
 class DryRun:
-    """What was found in the input so far."""
+    """What was found in the input so far. ``price_share``: of the standard price, below 1 if the provider takes its time."""
 
-    def __init__(self, prices: PriceTable) -> None:
+    def __init__(self, prices: PriceTable, price_share: float = 1.0) -> None:
         self._prices = prices
+        self._price_share = price_share
         self.rows = 0
         self.bad = 0
         self.first_bad: list[BadRow] = []
@@ -66,12 +71,12 @@ class DryRun:
 
         The prices of long prompts are left out.
         """
-        million = Usage(input_tokens=1000, output_tokens=0, source="provider")
-        answer = Usage(input_tokens=0, output_tokens=1000, source="provider")
-        each = [self._prices.cost(*model, usage) for usage in (million, answer)]
+        prompt = Usage(input_tokens=_PRICED, output_tokens=0, source="provider")
+        answer = Usage(input_tokens=0, output_tokens=_PRICED, source="provider")
+        each = [self._prices.cost(*model, usage) for usage in (prompt, answer)]
         if each[0] is None or each[1] is None:
             return None
-        return (input_tokens * each[0] + output_tokens * each[1]) / 1000
+        return (input_tokens * each[0] + output_tokens * each[1]) * self._price_share / _PRICED
 
 
 def report_lines(report: DryRun) -> Iterator[SummaryLine]:

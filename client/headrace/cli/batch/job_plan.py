@@ -32,7 +32,8 @@ STREAM = "-"
 class JobPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a command line asks for. ``files`` is None without an output, for a dry run.
 
-    ``input``, ``output``: paths, or ``-``. ``engine``: its address, None for one of this job's own. ``shape``: what shapes the rows, as names and values for people.
+    ``input``, ``output``: paths, or ``-``. ``engine``: its address, None for one of this job's own. ``shape``: what shapes the
+    rows, as names and values for people.
     """
 
     input: str

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
 from headrace.batch.driver.job import BatchJob
+from headrace.batch.driver.job_session import session_id_of
 from headrace.batch.driver.progress import BatchProgress
 from headrace.batch.journal.job_files import INPUT, JobFiles
 from headrace.batch.journal.journal import Journal
 from headrace.batch.journal.stream_output import StreamOutput
-from headrace.batch.provider_batches.batch_status import live_batches, refuse_change
+from headrace.batch.provider_batches.batch_status import ProviderBatchStatus, live_batches, refuse_change
 from headrace.batch.records.record_lines import failure_line
 from headrace.batch.row import BadRow, Row
-from headrace.batch.row_runs import RowRuns
 from headrace.batch.rows.row_source import RowSource
-from headrace.cli.batch.batch_lines import batch_lines
 from headrace.cli.batch.displays import Display, display_for
 from headrace.cli.batch.input_check import check_input
 from headrace.cli.batch.input_copy import copied_input
 from headrace.cli.batch.job_notes import FailureNotes
 from headrace.cli.batch.job_plan import STREAM, JobPlan
+from headrace.cli.batch.progress_view import JobView
 from headrace.cli.batch.shown_paths import shown_path
 from headrace.cli.batch.stop_signals import stop_signals
 from headrace.cli.batch.summary import JobSummary, summary_lines, summary_object
 from headrace.cli.shared.exit_codes import ExitCode
 from headrace.cli.shared.terminal import as_json, red
 from headrace.client import Client
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, RecordWriteError
 from headrace.process.standard_streams import print_json
 
 
@@ -86,9 +86,15 @@ class _JobRun:
         with self._display() as display:
             display.watch(lambda: self._rows_read)
             rows = self._scanned()
-            with Client(self._plan.engine) as client, client._job_runs(self._plan.run, self._journal) as runs:  # noqa: SLF001
-                self._run_rows(runs, rows, display)
-        self._journal.finish()
+            try:
+                with Client(self._plan.engine) as client:
+                    self._run_rows(client, rows, display)
+            except RecordWriteError:
+                raise
+            except HeadraceError:
+                self._journal.finish()
+                raise
+            self._journal.finish()
 
     def _display(self) -> Display:
         has_terminal_to_itself = self._plan.output != STREAM or not sys.stdout.isatty()
@@ -122,22 +128,27 @@ class _JobRun:
         self._notes.note(row)
         return failure_line(row)
 
-    def _run_rows(self, runs: RowRuns, rows: RowSource, display: Display) -> None:
-        options = self._plan.run
-        job = BatchJob(runs, () if options.cancels_batches else rows, self._journal, options)
-        display.watch(lambda: self._with_bad_rows(job.progress()))
+    def _run_rows(self, client: Client, rows: RowSource, display: Display) -> None:
+        options = msgspec.structs.replace(self._plan.run, session_id=session_id_of(self._journal))
+        with client._job_runs(options, self._journal) as runs:  # noqa: SLF001
+            job = BatchJob(runs, () if options.cancels_batches else rows, self._journal, options)
+            batches: Callable[[], list[ProviderBatchStatus]] | None = getattr(runs, "batches", None)
+            display.watch(lambda: JobView(self._with_bad_rows(job.progress()), batches and batches()))
+            try:
+                with stop_signals(job.interrupt):
+                    self._take_all(job)
+            finally:
+                self._progress = self._with_bad_rows(job.progress())
+
+    def _take_all(self, job: BatchJob) -> None:
         output = StreamOutput(self._journal, _Stdout()) if self._plan.output == STREAM else None
-        try:
-            with stop_signals(job.interrupt):
-                for group in job.run_groups():
-                    for ended in group:
-                        self._notes.note(ended.finished)
-                    if output is not None:
-                        output.advance()
-                if output is not None:
-                    output.finish()
-        finally:
-            self._progress = self._with_bad_rows(job.progress())
+        for group in job.run_groups():
+            for ended in group:
+                self._notes.note(ended.finished)
+            if output is not None:
+                output.advance()
+        if output is not None:
+            output.finish()
 
     def _with_bad_rows(self, progress: BatchProgress) -> BatchProgress:
         """Return figures in which the rows that this start could not read are no failures of an earlier start."""
@@ -157,7 +168,7 @@ class _JobRun:
         if self._plan.run.cancels_batches and not summary.progress.stop_reason:
             return ExitCode.OK
         if not summary.is_complete:
-            return _STOP_CODES.get(summary.progress.stop_reason, ExitCode.INTERRUPTED)
+            return _STOP_CODES.get(summary.progress.stop_reason, ExitCode.UNFINISHED)
         return ExitCode.ROWS_FAILED if summary.errors else ExitCode.OK
 
     def _summary(self) -> JobSummary | None:
@@ -171,6 +182,9 @@ class _JobRun:
             results="standard output" if self._plan.output == STREAM else shown_path(results),
             errors_file=shown_path(self._files.errors),
             directory=shown_path(self._files.directory),
+            session_id=session_id_of(self._journal),
+            is_cancelled=self._plan.run.cancels_batches,
+            batches=live_batches(self._files.directory) if self._plan.run.is_deferred else [],
         )
 
     def print_summary(self) -> None:
@@ -183,14 +197,10 @@ class _JobRun:
             return
         for line in summary_lines(summary):
             print(red(line.text, sys.stderr) if line.is_problem else line.text, file=sys.stderr)
-        if self._plan.run.is_deferred:
-            for words in batch_lines(live_batches(self._files.directory)):
-                print(words, file=sys.stderr)
 
 
 _STOP_CODES = {
     "interrupted": ExitCode.INTERRUPTED,
-    "max_cost": ExitCode.UNFINISHED,
     "no_price": ExitCode.USAGE,
 }
 """StopReason → exit code, for a job that has rows left."""

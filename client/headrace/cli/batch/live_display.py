@@ -18,6 +18,8 @@ from headrace.batch.driver.progress import BatchProgress
 from headrace.cli.batch.figures import counted
 from headrace.cli.batch.progress_view import (
     Figure,
+    JobView,
+    batches_lines,
     ended_rows,
     errors_line,
     figures,
@@ -48,7 +50,7 @@ class LiveDisplay:
 
     def __init__(self, stream: TextIO, title: str) -> None:
         self._title = escaped(title)
-        self._look: Callable[[], BatchProgress | int] = int
+        self._look: Callable[[], JobView | int] = int
         self._console = Console(file=cast("Any", _Unescaped(stream)), highlight=False)
         self._live = Live(
             get_renderable=self._drawn,
@@ -60,7 +62,7 @@ class LiveDisplay:
         )
         self._log = _LogAbove(self._console)
 
-    def watch(self, look: Callable[[], BatchProgress | int]) -> None:
+    def watch(self, look: Callable[[], JobView | int]) -> None:
         """From now on, draw what ``look`` returns: how many rows were read, or the figures of the job."""
         self._look = look
 
@@ -91,14 +93,15 @@ def drawn_reading(title: str, rows: int) -> RenderableType:
     )
 
 
-def drawn(title: str, progress: BatchProgress) -> RenderableType:
+def drawn(title: str, view: JobView) -> RenderableType:
     """Return the display of a job."""
+    progress = view.progress
     parts: list[RenderableType] = [
         _two_sides(Text(title, style="bold"), Text()),
         _bar(progress),
         _two_sides(Text(position(progress)), Text(time_left(progress))),
         Text(),
-        _Figures(figures(progress)),
+        _Figures(figures(view)),
         Text(),
     ]
     if reused := reused_rows(progress):
@@ -107,7 +110,8 @@ def drawn(title: str, progress: BatchProgress) -> RenderableType:
         parts.append(Text(f"Failed: {escaped(kinds)}", style="red", no_wrap=True, overflow="ellipsis"))
     if reason := hold_up(progress):
         parts.append(Text(reason, style="yellow"))
-    parts.append(Text(state_line(progress), style="dim" if progress.phase == "running" else "yellow"))
+    parts += [Text(line, no_wrap=True, overflow="ellipsis") for line in map(escaped, batches_lines(view.batches or ()))]
+    parts.append(Text(state_line(view), style="dim" if progress.phase == "running" else "yellow"))
     return Constrain(Group(*parts), _WIDEST)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from headrace.batch.driver.progress import BatchProgress
 from headrace.cli.batch.figures import counted, duration, money, rate, share
+
+if TYPE_CHECKING:
+    from headrace.batch.provider_batches.batch_status import ProviderBatchStatus
 
 _WAITS = {
     "workers": "all workers are busy",
@@ -17,6 +21,17 @@ _WAITS = {
     "breaker": "the provider fails; single rows are tried until it works again",
 }
 """Word of ``WaitWord`` → what holds rows back."""
+
+
+_MOST_BATCHES = 4
+"""Batches at a provider that are shown one by one at most."""
+
+
+class JobView(msgspec.Struct, frozen=True):
+    """What a display shows. ``batches``: those of a job that the provider runs, None for a job on an engine."""
+
+    progress: BatchProgress
+    batches: Sequence[ProviderBatchStatus] | None = None
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -52,8 +67,9 @@ def time_left(progress: BatchProgress) -> str:
     return f"about {duration(progress.seconds_left)} left"
 
 
-def figures(progress: BatchProgress) -> list[list[Figure]]:
+def figures(view: JobView) -> list[list[Figure]]:
     """Return the columns of the display, from left to right."""
+    progress = view.progress
     failed = failed_rows(progress)
     limited = progress.rate_limited
     return [
@@ -67,7 +83,7 @@ def figures(progress: BatchProgress) -> list[list[Figure]]:
             Figure("rows/s", rate(progress.rate)),
             Figure("tokens/s", rate(progress.tokens_per_second)),
             Figure("429s", f"{limited:,}", is_problem=limited > 0),
-            Figure("at once", f"up to {progress.window:,}"),
+            Figure("at once", "-" if view.batches is not None else f"up to {progress.window:,}"),
         ],
         [
             Figure("cost", cost_so_far(progress)),
@@ -117,8 +133,31 @@ def hold_up(progress: BatchProgress) -> str:
     return ""
 
 
-def state_line(progress: BatchProgress) -> str:
+def batches_lines(batches: Sequence[ProviderBatchStatus]) -> list[str]:
+    """Return a line for each batch at the provider, with its id; many batches in one line for each state."""
+    if len(batches) <= _MOST_BATCHES:
+        return [
+            f"{batch.provider} {batch.batch_id or 'batch'}: {batch.state}, {_rows_of([batch])}" for batch in batches
+        ]
+    groups: dict[tuple[str, str], list[ProviderBatchStatus]] = {}
+    for batch in batches:
+        groups.setdefault((batch.provider, batch.state), []).append(batch)
+    return [
+        f"{provider}: {counted(len(group), 'batch', 'batches')} {state}, {_rows_of(group)}"
+        for (provider, state), group in sorted(groups.items())
+    ]
+
+
+def _rows_of(batches: Sequence[ProviderBatchStatus]) -> str:
+    ended = sum(batch.done + batch.failed for batch in batches)
+    return f"{ended:,} of {counted(sum(batch.rows for batch in batches), 'row')} ended"
+
+
+def state_line(view: JobView) -> str:
     """Return what Ctrl-C does next, or what it has done; empty at the end."""
+    progress = view.progress
+    if view.batches is not None and progress.phase == "running":
+        return "Ctrl-C leaves the rows with the provider, which goes on. The same command fetches the results."
     under_way = progress.running + progress.waiting
     match progress.phase:
         case "running":
@@ -138,8 +177,9 @@ def errors_line(errors: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {kind}" for kind, count in ranked)
 
 
-def plain_line(progress: BatchProgress) -> str:
+def plain_line(view: JobView) -> str:
     """Return the figures on one line, for a pipe or a log."""
+    progress = view.progress
     parts = [position(progress)]
     if failed := failed_rows(progress):
         parts.append(f"{failed:,} failed")
@@ -152,4 +192,5 @@ def plain_line(progress: BatchProgress) -> str:
         parts.append(f"{progress.rate_limited:,} times 429")
     if left := time_left(progress):
         parts.append(left)
+    parts += batches_lines(view.batches or ())
     return "; ".join(parts)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from headrace.batch.driver.progress import BatchProgress, StopReason
 from headrace.cli.batch.figures import counted, duration, rate
 from headrace.cli.batch.job_notes import FailedExample
-from headrace.cli.batch.progress_view import cost_so_far, ended_rows, failed_rows, reused_rows
+from headrace.cli.batch.progress_view import batches_lines, cost_so_far, ended_rows, failed_rows, reused_rows
 from headrace.cli.shared.terminal import one_line
+
+if TYPE_CHECKING:
+    from headrace.batch.provider_batches.batch_status import ProviderBatchStatus
 
 _LONGEST_TEXT = 300
 """Letters of an error's text at most."""
@@ -22,6 +25,8 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     ``progress``: its last figures. ``errors``: kind of error → rows with it, of all starts of the job. ``examples``: kind
     of error → its first row in this start. ``results``, ``errors_file``: paths for people. ``directory``: the journal.
+    ``session_id``: of the job's spans. ``is_cancelled``: the rows at the provider were cancelled. ``batches``: those that
+    the provider still has.
     """
 
     progress: BatchProgress
@@ -30,6 +35,9 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     results: str
     errors_file: str
     directory: str
+    session_id: str
+    is_cancelled: bool = False
+    batches: Sequence[ProviderBatchStatus] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -60,7 +68,9 @@ def summary_lines(summary: JobSummary) -> Iterator[SummaryLine]:
     if summary.errors:
         yield SummaryLine(f"Errors: {one_line(summary.errors_file)}; --retry-failed runs these rows again")
     if not summary.is_complete:
-        yield SummaryLine(_next_step(progress.stop_reason))
+        yield SummaryLine(_next_step(summary))
+        for text in batches_lines(summary.batches):
+            yield SummaryLine(f"  {one_line(text)}")
 
 
 def _head(summary: JobSummary) -> str:
@@ -75,7 +85,8 @@ def _head(summary: JobSummary) -> str:
     words += f", {failed:,} failed" if failed else ""
     if summary.is_complete:
         return words
-    return f"{_STOPS.get(progress.stop_reason, 'Stopped')}: {words}, {total - done - failed:,} left"
+    stop = "Cancelled" if summary.is_cancelled else _STOPS.get(progress.stop_reason, "Stopped")
+    return f"{stop}: {words}, {total - done - failed:,} left"
 
 
 _STOPS: dict[StopReason, str] = {
@@ -85,8 +96,15 @@ _STOPS: dict[StopReason, str] = {
 }
 
 
-def _next_step(reason: StopReason) -> str:
-    match reason:
+def _next_step(summary: JobSummary) -> str:
+    if summary.batches:
+        rows = counted(sum(batch.rows for batch in summary.batches), "row stays", "rows stay")
+        return (
+            f"{rows} with the provider: the same command fetches them. --cancel cancels them, and keeps what is done."
+        )
+    if summary.is_cancelled:
+        return "The same command without --cancel runs the rows that are left."
+    match summary.progress.stop_reason:
         case "max_cost":
             return "The same command with a higher --max-cost goes on from here."
         case "no_price":
@@ -138,4 +156,5 @@ def summary_object(summary: JobSummary) -> dict[str, Any]:
         "results": summary.results,
         "errors_file": summary.errors_file,
         "directory": summary.directory,
+        "session_id": summary.session_id,
     }
