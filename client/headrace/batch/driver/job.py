@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from headrace.batch.driver.answer_cache import Answer, AnswerCache
+from headrace.batch.driver.answer_cache import AnswerCache
 from headrace.batch.driver.cost_bound import CostBound
 from headrace.batch.driver.engine_patience import EnginePatience
 from headrace.batch.driver.input_order import InputOrder
-from headrace.batch.driver.job_counts import JobCounts
+from headrace.batch.driver.job_start import RecordedAnswers, begin
 from headrace.batch.driver.known_answers import KnownAnswers, Origin, free
 from headrace.batch.driver.options import BatchOptions
 from headrace.batch.driver.progress import BatchProgress, StopReason
 from headrace.batch.driver.recorder import COMMIT_ROWS, EndedRow, Recorder
 from headrace.batch.driver.retries import Retries
 from headrace.batch.driver.row_feed import RowFeed
-from headrace.batch.driver.selection import Selection
 from headrace.batch.driver.sharing import Sharing
 from headrace.batch.driver.suspects import Suspects
 from headrace.batch.driver.window import GROUP, Window
 from headrace.batch.journal.job_records import JobTotals
 from headrace.batch.journal.journal import Journal
-from headrace.batch.records.record_reading import read_result
 from headrace.batch.row import BadRow, FinishedRow, Row
 from headrace.batch.row_runs import DeferredRuns, RowRuns, RowRunsState
 from headrace.errors import (
@@ -48,16 +46,17 @@ _MOST_SHARING = 8192
 _MOST_UNORDERED = 4096
 """Rows at most, with ``is_ordered``, that have ended and wait for an earlier one."""
 _REFUSED_PAUSE = 0.5
-"""Seconds that no row is started after the engine has refused one because too many wait."""
+"""Seconds that no row is started after the engine has refused one because too many wait, if it does not say how long."""
+_LONGEST_PAUSE = 10.0
 
 
 class BatchJob:
     """A batch job. ``run()`` may be called once; the other methods may be called from any thread, and from signal handlers.
 
     ``runs``: the engine. ``rows``: the input, in order; it is iterated once. ``journal``: open, and it has scanned the
-    same rows already; None for a job that keeps nothing. ``check``: called before rows are started; what
-    it raises ends the job. ``is_held``: no rows are started while it returns True; what runs is finished, recorded and
-    yielded. ``patience``: how long the job bears an engine that is not there.
+    same rows already; None for a job that keeps nothing. ``check``: called before rows are started; what it raises ends
+    the job. ``is_held``: no rows are started while it returns True; what runs is finished, recorded and yielded.
+    ``patience``: how long the job bears an engine that is not there.
 
     Raises ConfigurationError if the file ``cache`` cannot be used, InvalidRequestError if ``sample`` is given and the
     number of rows is not known.
@@ -87,7 +86,7 @@ class BatchJob:
         self._observe_at = self._paused_until = 0.0
         self._observed = 0
 
-        self.selection, self._counts = _begun(rows, journal, options)
+        self.selection, self._counts = begin(rows, journal, options)
         """The rows that the job runs."""
         self._feed = RowFeed(rows, self.selection, None if journal is None else journal.waiting_numbers())
         self._window = Window(options.concurrency)
@@ -103,7 +102,7 @@ class BatchJob:
         self._cache = None if options.cache is None else AnswerCache(options.cache)
         self._known = KnownAnswers(
             is_shared=options.dedupe,
-            recorded=None if journal is None else _RecordedAnswers(journal).find,
+            recorded=None if journal is None else RecordedAnswers(journal).find,
             cache=self._cache,
             response_type=options.response_type,
         )
@@ -202,12 +201,12 @@ class BatchJob:
         if self._deferred is not None:
             return GROUP
         room = self._window.size - self._in_flight
+        if self._in_flight and room < min(GROUP, self._window.size // 4):
+            return 0
         if self._bound is not None:
             room = min(room, self._bound.room(self._in_flight))
             if room <= 0 and not self._in_flight and not self._feed.is_empty:
                 self._stop("max_cost")
-        elif self._in_flight and room < min(GROUP, self._window.size // 4):
-            return 0
         return room
 
     def _next_rows(self, count: int) -> list[Row | BadRow]:
@@ -302,7 +301,8 @@ class BatchJob:
                 return True
             case QueueFullError():
                 self._window.shrink(self._counts.state.running)
-                self._paused_until = now + _REFUSED_PAUSE
+                pause = _REFUSED_PAUSE if error.retry_after is None else error.retry_after
+                self._paused_until = now + min(pause, _LONGEST_PAUSE)
                 self._feed.put_back(row)
                 return True
             case OutputValidationError():
@@ -422,39 +422,3 @@ class BatchJob:
             self._cache.close()
         self._counts.state = RowRunsState(rate_limited=self._counts.state.rate_limited)
         self._counts.phase = "ended"
-
-
-def _begun(rows: Iterable[Row | BadRow], journal: Journal | None, options: BatchOptions) -> tuple[Selection, JobCounts]:
-    """Return what the job runs of its input, and its figures at the beginning."""
-    now = monotonic()
-    if journal is None:
-        count = len(rows) if isinstance(rows, Sized) else None
-        selection = Selection(options.limit, options.sample, None if count is None else range(1, count + 1))
-        total = count if selection.numbers is None else len(selection.numbers)
-        return selection, JobCounts(now, total)
-    totals = journal.totals()
-    selection = Selection(options.limit, options.sample, journal.numbers())
-    if selection.numbers is None:
-        counts = JobCounts(
-            now, totals.rows, done_before=totals.done, failed_before=totals.failed, cost_before=totals.cost
-        )
-    else:
-        total = len(selection.numbers)
-        waiting = sum(1 for _ in selection.among(journal.waiting_numbers()))
-        failed = sum(1 for _ in selection.among(journal.failed_numbers()))
-        done = total - waiting - failed
-        counts = JobCounts(now, total, done_before=done, failed_before=failed, cost_before=totals.cost)
-    return selection, counts
-
-
-class _RecordedAnswers:
-    """Answers of the rows that a journal has recorded, by the hash of the row."""
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-
-    def find(self, known: bytes) -> Answer | None:
-        number = self._journal.done_with_hash(known)
-        stored = None if number is None else self._journal.stored_record(number)
-        result = None if stored is None else read_result(stored.line)
-        return None if isinstance(result, HeadraceError) else result
