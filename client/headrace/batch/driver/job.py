@@ -178,7 +178,7 @@ class BatchJob:
         if self._counts.phase != "running" or self._is_held():
             return
         room = self._room(now)
-        while room > 0 and len(self._recorder) < COMMIT_ROWS and not self._shares_many:
+        while room > 0 and len(self._recorder) < COMMIT_ROWS:
             rows = self._next_rows(min(room, GROUP))
             if not rows:
                 break
@@ -187,13 +187,11 @@ class BatchJob:
                 self._in_flight += len(to_run)
                 self._runs.start(to_run)
             room -= len(to_run)
-        if self._feed.is_empty and not self._in_flight:
+        if not self._in_flight and (self._feed.is_empty or not self._reads_on):
             self._start_suspect(now)
 
     def _room(self, now: float) -> int:
         """Return how many rows may be started now. Waits for room for a group: many small groups cost more."""
-        if self._order is not None and len(self._order) >= max(_MOST_UNORDERED, 4 * self._window.size):
-            return 0
         if self._patience.is_waiting:
             return 1 if not self._in_flight and now >= self._patience.next_try else 0
         if now < self._paused_until:
@@ -216,7 +214,7 @@ class BatchJob:
             self._fail("engine", error)
             return []
         try:
-            rows = self._feed.take(count)
+            rows = self._feed.take(count, reads_on=self._reads_on)
         except Exception as error:  # noqa: BLE001 - what runs is finished first, then it is raised
             self._fail("input", error)
             return []
@@ -383,8 +381,11 @@ class BatchJob:
         return self._counts.phase != "running" or (self._feed.is_empty and not len(self._suspects))
 
     @property
-    def _shares_many(self) -> bool:
-        return self._sharing is not None and self._sharing.waiting >= _MOST_SHARING
+    def _reads_on(self) -> bool:
+        """Whether further rows of the input may be read. If not, too many rows wait in memory for the end of another."""
+        if self._sharing is not None and self._sharing.waiting >= _MOST_SHARING:
+            return False
+        return self._order is None or len(self._order) < max(_MOST_UNORDERED, 4 * self._window.size)
 
     def _pause(self, now: float) -> None:
         """Wait for the moment when a row may be started again."""

@@ -32,12 +32,15 @@ class RowFeed:
         """Whether no row is left. Known only after :meth:`take` has returned fewer rows than it was asked for."""
         return self._has_ended and not self._again
 
-    def take(self, count: int) -> list[Row | BadRow]:
-        """Return the next rows, at most ``count``. What the input raises is raised; then it counts as ended."""
+    def take(self, count: int, *, reads_on: bool = True) -> list[Row | BadRow]:
+        """Return the next rows, at most ``count``. What the input raises is raised; then it counts as ended.
+
+        ``reads_on`` False: only rows that run again.
+        """
         taken: list[Row | BadRow] = []
         while self._again and len(taken) < count:
             taken.append(self._again.popleft())
-        if not self._has_ended and len(taken) < count:
+        if reads_on and not self._has_ended and len(taken) < count:
             wanted = count - len(taken)
             try:
                 taken += (read := list(islice(self._rows, wanted)))

@@ -336,6 +336,45 @@ def test_rows_that_wait_for_an_equal_row_fail_with_it_and_later_ones_run() -> No
     assert found[1000] == "later"
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        PoisonRunError("sp_0", "two workers died"),
+        OutputValidationError("sp_0", "no number"),
+        QueueFullError("sp_0", ""),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_row_for_which_many_equal_rows_wait_runs_again(error: HeadraceError) -> None:
+    runs = FakeRuns()
+
+    def answering(row: Row) -> RunLocalResult[Any] | HeadraceError:
+        return error if len(runs.started) == 1 else answer_to(row, text="later")
+
+    runs._answering = answering
+    job = job_of(runs, [chat_row(number, "same") for number in range(1, 20_001)], dedupe=True)
+
+    assert {*outcomes(job.run()).values()} == {"later"}
+    assert len(runs.started) == 2
+    assert job.progress().done == 20_000
+
+
+@pytest.mark.parametrize(
+    "error", [PoisonRunError("sp_0", ""), QueueFullError("sp_0", "")], ids=lambda error: type(error).__name__
+)
+def test_in_order_a_row_that_runs_again_holds_back_the_others_and_memory_is_bounded(error: HeadraceError) -> None:
+    runs = FakeRuns()
+
+    def answering(row: Row) -> RunLocalResult[Any] | HeadraceError:
+        return error if row.number == 1 and runs.numbers.count(1) == 1 else answer_to(row)
+
+    runs._answering = answering
+    numbers = [outcome(row)[0] for row in job_of(runs, chat_rows(10_000), is_ordered=True).run()]
+
+    assert numbers == [*range(1, 10_001)]
+    assert runs.numbers.index(1, 1) <= 4096 + 1024
+
+
 def test_a_file_of_answers_serves_later_jobs(tmp_path: Path) -> None:
     cache = tmp_path / "answers"
     first = FakeRuns()

@@ -23,6 +23,7 @@ from headrace.batch.records.record_lines import failure_line
 from headrace.batch.row import BadRow, FinishedRow, Row
 from headrace.batch.row_runs import RowRuns, RowRunsState
 from tests.client.batch.driver.fake_runs import FakeRuns, answer_to, chat_row, chat_rows
+from tests.repetition import repeated
 
 
 def scanned(folder: Path, rows: Sequence[Row | BadRow], kind: type[Journal] = Journal, **options: Any) -> Journal:
@@ -42,7 +43,7 @@ def records(folder: Path, name: str = "out.jsonl") -> list[str]:
     return [json.loads(line)["id"] for line in path.read_text().splitlines()] if path.exists() else []
 
 
-@settings(max_examples=20)
+@settings(max_examples=repeated(10, 100))
 @given(count=st.integers(1, 200), seed=st.integers(0, 2**32), dedupe=st.booleans())
 def test_each_row_has_one_record_whenever_the_job_is_left_and_started_again(
     tmp_path_factory: pytest.TempPathFactory, count: int, seed: int, dedupe: bool
