@@ -23,7 +23,7 @@ from headrace.testing import SimulatedProvider
 from headrace.testing.shared.request_log import RequestRecord
 from tests.conftest import ROOT
 from tests.e2e.provider_batch_job import JobSpec, run
-from tests.repetition import times
+from tests.repetition import repeated, times
 from tests.waiting import wait_until
 
 CHAT_MODELS = ["gpt-4o", "claude-sonnet-4-5", "gemini-2.5-flash"]
@@ -133,6 +133,7 @@ def test_google_takes_rows_as_a_file_too(provider: SimulatedProvider, tmp_path: 
     assert any("/upload/" in record.path for record in provider.requests())
 
 
+@pytest.mark.timeout(repeated(60, 600))
 @times(1, 20)
 def test_a_job_killed_at_any_requests_runs_no_row_twice(
     provider: SimulatedProvider, tmp_path: Path, times: int
@@ -147,6 +148,7 @@ def test_a_job_killed_at_any_requests_runs_no_row_twice(
         assert job.has_run_all_once()
 
 
+@pytest.mark.timeout(repeated(60, 600))
 @times(1, 20)
 def test_a_killed_job_starts_no_background_run_twice(provider: SimulatedProvider, tmp_path: Path, times: int) -> None:
     for turn in range(times):

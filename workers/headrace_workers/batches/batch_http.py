@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import httpx
 import msgspec
@@ -21,6 +21,7 @@ _TIMEOUT = 300.0
 _LONGEST_LINE = 64 * 1024 * 1024
 _LONGEST_BODY = 256 * 1024 * 1024
 _LONGEST_ERROR = 64 * 1024
+_MOST_REDIRECTS = 4
 _PORTS = {"http": 80, "https": 443}
 
 Headers = list[tuple[str, str]]
@@ -76,8 +77,20 @@ class BatchHttp:
 
     @contextlib.contextmanager
     def lines(self, api: ProviderApi, url: str, headers: Headers) -> Iterator[Iterator[bytes]]:
-        """Get a file, and iterate its lines as they arrive, without blank ones. Raises BatchCallError, also meanwhile."""
-        with _told(is_sending=False), self._stream("GET", url, headers, None) as response:
+        """Get a file, and iterate its lines as they arrive, without blank ones. Raises BatchCallError, also meanwhile.
+
+        A redirect is followed; to another origin without the headers, which hold the key.
+        """
+        with _told(is_sending=False), contextlib.ExitStack() as stack:
+            for _ in range(_MOST_REDIRECTS):
+                response = stack.enter_context(self._stream("GET", url, headers, None))
+                if not response.has_redirect_location:
+                    break
+                target = urljoin(url, response.headers["location"])
+                headers = headers if _origin(target) == _origin(url) else []
+                url = target
+            else:
+                raise unexpected(f"the provider redirects more than {_MOST_REDIRECTS} times")
             _check(api, response)
             yield _lines_of(response)
 
@@ -117,6 +130,11 @@ class BatchHttp:
                 follow_redirects=False,  # a key must not follow
             )
         return client
+
+
+def _origin(url: str) -> tuple[str, str | None, int]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme, 0)
 
 
 def file_pieces(path: Path) -> Iterator[bytes]:
