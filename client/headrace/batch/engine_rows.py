@@ -62,7 +62,7 @@ class EngineRows:
     def take(self, timeout: float) -> list[FinishedRow]:
         """Return the rows that have ended since the last call. If there are none, wait for one, ``timeout`` seconds at most.
 
-        Returns at once if no row is under way. Rows that end within a few milliseconds of each other come together.
+        Returns at once if no row is under way. Rows that end within 10 ms of each other come together.
         """
         finished = list(self._not_started)
         self._not_started.clear()

@@ -123,6 +123,16 @@ class EngineLink:
         if self._broker is not None:
             self._links.queue(self._broker, message)
 
+    def give_back_late(self, release: Release) -> None:
+        """Give a lease back within a few milliseconds, with other messages."""
+        if self._broker is not None:
+            self._links.queue_late(self._broker, release)
+
+    def hurry(self) -> None:
+        """Send what :meth:`give_back_late` has kept, at the end of this turn."""
+        if self._broker is not None:
+            self._links.send_late(self._broker)
+
     def ask_status(self, answer: Callable[[Status | HeadraceError], None]) -> None:
         """Ask for the engine's status."""
         self._status_waiters.append(answer)

@@ -54,6 +54,8 @@ logger = logging.getLogger("headrace.connections.connection")
 
 _CHECK_INTERVAL = 1.0
 """Seconds between two checks of all runs: for deadlines, and for silence."""
+_WAITING = 1.0
+"""Seconds after a lease for which a run had to wait, in which others are believed to wait too."""
 _CLOSE_LINGER = 0.2
 """Seconds at most for the last messages to leave, when the connection is closed."""
 
@@ -78,6 +80,8 @@ class EngineRuns:
         self._hedges: dict[str, OpenRun] = {}
         """The id of a hedge → the run."""
         self._to_wake: TasksToWake = {}
+        # While runs wait for leases, leases are given back at once. They do until a while after the last one that waited.
+        self._waited_until = 0.0
         self._is_checking = False
         self._is_closed = False
         self._stop_flushing: Callable[[], None] = lambda: None
@@ -201,6 +205,8 @@ class EngineRuns:
             match command:
                 case TellWorker():
                     self._tell_worker(delivery, command)
+                case AskBroker(Release() as release) if delivery.is_of_job and monotonic() >= self._waited_until:
+                    self._engine.give_back_late(release)
                 case AskBroker():
                     self._engine.ask(command.message)
                 case RunEnded():
@@ -275,6 +281,8 @@ class EngineRuns:
                 "run has a worker",
                 extra={"span_id": grant.span_id, "worker": grant.worker, "attempt": grant.attempt},
             )
+        if grant.waited_for:
+            self._waited_until = monotonic() + _WAITING
         # The endpoint of an open link was checked before.
         if not self._workers.has(grant.endpoint) and not is_workers_endpoint(grant.endpoint, self._engine.directory):
             reason = f"the engine named a worker that is not in its directory: {grant.endpoint!r:.200}"
@@ -366,6 +374,7 @@ class EngineRuns:
             for delivery in list(self._deliveries.values()):
                 delivery.abandon()
                 self.guard(self._end_now, delivery)
+            self._engine.hurry()
             self._flush()
             self._spans.close(partial(self._close_links, done))
         except BaseException:

@@ -22,8 +22,10 @@ from headrace.transport.link import Link, hello_of
 from headrace.transport.sockets import Dealer, new_context
 from headrace.wire.codec import from_broker, from_worker
 from headrace.wire.groups import GROUPS, packed
-from headrace.wire.messages import BROKER_FRAME_BYTES, FromBroker, FromWorker, Grant, SpanBatch
+from headrace.wire.messages import BROKER_FRAME_BYTES, MAX_GROUP, FromBroker, FromWorker, Grant, SpanBatch
 
+_LATE = 0.01
+"""Seconds that a message may wait for others that go to the same process."""
 _START_CHECK_INTERVAL = 0.05
 """Seconds between two looks at an engine that has not answered yet."""
 _WELCOME_TIMEOUT = 3.0
@@ -38,6 +40,8 @@ class TurnLink:
     def __init__(self) -> None:
         self.link: Link[Any]
         self.outbox: list[msgspec.Struct] = []
+        self.late: list[msgspec.Struct] = []
+        """Messages that may wait a moment for others: see :meth:`Links.queue_late`."""
         self.is_awaited = False
         """Whether waiting runs and questions fail if this process does not answer in time."""
 
@@ -201,12 +205,29 @@ class Links:
             self._dirty.append(link)
         link.outbox.append(message)
 
+    def queue_late(self, link: TurnLink, message: msgspec.Struct) -> None:
+        """Send a message with the next one, or within :data:`_LATE` seconds."""
+        link.late.append(message)
+        if len(link.late) == 1:
+            self._reactor.call_later(_LATE, partial(self.send_late, link))
+        elif len(link.late) == MAX_GROUP:
+            self.send_late(link)
+
+    def send_late(self, link: TurnLink) -> None:
+        """Send the messages that wait for others at the end of this turn."""
+        if link.late and not link.outbox:
+            self._dirty.append(link)
+
     def flush(self) -> None:
         """Send the messages that were queued in this turn. A link that has been closed meanwhile sends nothing."""
         while self._dirty:
             links, self._dirty = self._dirty, []
             for link in links:
                 messages, link.outbox = link.outbox, []
+                if link.late:
+                    messages, link.late = link.late + messages, []
+                if not messages:
+                    continue  # they have left since with others
                 link.link.send(link.packed(messages))
 
     def leave(self, broker: TurnLink | None, spans: Iterable[SpanBatch]) -> None:

@@ -21,7 +21,7 @@ from headrace.runs.outcome import ResultOrError, RunOutcome
 from headrace.runs.session import DEADLINE_GRACE, Session
 from headrace.runs.task_alarm import TasksToWake
 
-TOGETHER = 0.003
+TOGETHER = 0.01
 """Seconds that runs which have ended wait for others, so that the job's thread is woken once for all of them."""
 
 
@@ -52,6 +52,9 @@ class RowRun:
         self.bound = float("inf") if timeout is None else started_at + timeout + DEADLINE_GRACE
         """When the run must have ended, on the monotonic clock."""
         self._ended = ended
+
+    is_of_job = True
+    """Whether the run is one of a batch job."""
 
     @property
     def span_id(self) -> str:

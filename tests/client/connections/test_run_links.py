@@ -7,8 +7,18 @@ from pathlib import Path
 from headrace.connections.run_links import Links
 from headrace.transport.reactor import Reactor
 from headrace.transport.router import PeerLimits, Router
-from headrace.wire.codec import to_broker
-from headrace.wire.messages import BROKER_FRAME_BYTES, MAX_FRAME_MESSAGES, Acquire, Hello, Release
+from headrace.wire.codec import encode_frame, to_broker
+from headrace.wire.messages import (
+    BROKER_FRAME_BYTES,
+    MAX_FRAME_MESSAGES,
+    MAX_GROUP,
+    Acquire,
+    AcquireMany,
+    Hello,
+    Release,
+    ReleaseMany,
+    Welcome,
+)
 from tests.waiting import wait_until
 
 
@@ -41,6 +51,91 @@ def test_many_messages_of_one_turn_leave_in_several_frames(tmp_path: Path) -> No
     links.close(link)
     links.end()
     router.close()
+
+
+class Broker:
+    """The other end of a link: it welcomes with some capabilities, and keeps what it hears."""
+
+    def __init__(self, directory: Path, *capabilities: str) -> None:
+        self.reactor = Reactor()
+        self.links = Links(self.reactor, 7)
+        self._router = Router(f"ipc://{directory / 'broker'}")
+        self.link = self.links.open_broker(f"ipc://{directory / 'broker'}", ignore, self.links.close, ignore)
+        self.heard: list[object] = []
+        self._capabilities = list(capabilities)
+        self.hears(1)
+
+    def hears(self, count: int) -> list[object]:
+        wait_until(lambda: self._turn() >= count, 10.0, "messages")
+        return self.heard[1:]
+
+    def _turn(self) -> int:
+        self.reactor.call_later(0.0, lambda: None)
+        self.reactor.turn()
+        self.links.flush()
+        for identity, frame in self._router.receive():
+            self.heard.extend(to_broker.decode(frame)[1])
+            if isinstance(self.heard[-1], Hello):
+                self._router.send(identity, encode_frame(1, [Welcome(5, 1, self._capabilities)]))
+                wait_until(self._is_welcomed, 10.0, "the welcome")
+        return len(self.heard)
+
+    def _is_welcomed(self) -> bool:
+        self.reactor.call_later(0.0, lambda: None)
+        self.reactor.turn()
+        return self.link.is_welcomed
+
+    def close(self) -> None:
+        self.links.close(self.link)
+        self.links.end()
+        self._router.close()
+
+
+QUESTIONS = [Acquire(f"sp_{number}", 1, "openai", "m") for number in range(3)]
+RELEASES = [Release(f"sp_{number}", 1, "finished") for number in range(3)]
+
+
+def test_a_broker_that_understands_groups_gets_the_messages_of_one_turn_in_groups(tmp_path: Path) -> None:
+    broker = Broker(tmp_path, "groups")
+    for message in (*RELEASES, *QUESTIONS):
+        broker.links.queue(broker.link, message)
+
+    assert broker.hears(3) == [ReleaseMany(RELEASES), AcquireMany(QUESTIONS[0], [("sp_1", 0), ("sp_2", 0)])]
+    broker.close()
+
+
+def test_an_older_broker_gets_each_message_for_itself(tmp_path: Path) -> None:
+    broker = Broker(tmp_path, "limits")
+    for message in (*RELEASES, *QUESTIONS):
+        broker.links.queue(broker.link, message)
+
+    assert broker.hears(7) == [*RELEASES, *QUESTIONS]
+    broker.close()
+
+
+def test_late_messages_leave_with_the_next_one_and_before_it(tmp_path: Path) -> None:
+    broker = Broker(tmp_path)
+    broker.links.queue_late(broker.link, RELEASES[0])
+    broker.links.flush()
+    assert broker.link.late == [RELEASES[0]]
+    broker.links.queue(broker.link, QUESTIONS[0])
+
+    assert broker.hears(3) == [RELEASES[0], QUESTIONS[0]]
+    broker.close()
+
+
+def test_late_messages_leave_by_themselves_after_a_moment_or_when_they_are_many(tmp_path: Path) -> None:
+    broker = Broker(tmp_path, "groups")
+    broker.links.queue_late(broker.link, RELEASES[0])
+    assert broker.hears(2) == [RELEASES[0]]
+
+    many = [Release(f"sp_{number}", 1, "finished") for number in range(MAX_GROUP)]
+    for release in many:
+        broker.links.queue_late(broker.link, release)
+    broker.links.flush()
+    assert broker.link.late == []
+    assert broker.hears(3) == [RELEASES[0], ReleaseMany(many)]
+    broker.close()
 
 
 def test_messages_that_are_too_long_for_one_frame_leave_in_several(tmp_path: Path) -> None:
