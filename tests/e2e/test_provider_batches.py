@@ -26,6 +26,8 @@ from tests.e2e.provider_batch_job import JobSpec, run
 from tests.repetition import repeated, times
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow  # every test starts a process of its own
+
 CHAT_MODELS = ["gpt-4o", "claude-sonnet-4-5", "gemini-2.5-flash"]
 MODELS = [*CHAT_MODELS, "openai-responses/gpt-5", "text-embedding-3-small", "gemini-embedding-001"]
 """A model for each batch API and each of its endpoints."""
@@ -107,30 +109,37 @@ def children_with(words: str) -> list[int]:
     return [int(pid) for pid in pids if words.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
+def check_no_key(provider: SimulatedProvider, folder: Path) -> None:
+    """Check that no file of a job has a key, and that others cannot read the rows."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".rows" for path in files)
+    for path in files:
+        assert provider.api_key.encode() not in path.read_bytes(), path
+        assert path.parent == folder or path.stat().st_mode & 0o077 == 0, path
+
+
 def batch_of(provider: SimulatedProvider) -> str:
     """Wait for a batch, and return its id."""
     return wait_until(provider.batches.all, what="a batch")[0].id
 
 
 def test_each_batch_api_runs_all_rows_once(provider: SimulatedProvider, tmp_path: Path) -> None:
-    job = Job(provider, tmp_path, MODELS, 18, part_rows=2)
+    refused = {"status": 400, "error_message": "too long for this model"}
+    job = Job(provider, tmp_path, MODELS, 18, part_rows=2, scripts=dict.fromkeys((7, 8, 9), refused))
     job.run()
-    assert job.errors() == {}
-    assert job.has_run_all_once()
-    assert len(provider.batches.all()) == 12
     records = job.records()
+    assert len(records) == 18
+    assert sorted(job.errors()) == ["r7", "r8", "r9"]
+    for error in job.errors().values():  # as that of a live run
+        assert (error["class"], error["status_code"]) == ("InvalidRequestError", 400)
+        assert "too long for this model" in error["message"]
+    assert len(job.runs()) == 15
+    assert {*job.runs().values()} == {1}
+    assert len(provider.batches.all()) == 12
     assert records["r1"]["text"]
     assert len(records["r5"]["embeddings"]) == len(records["r6"]["embeddings"]) == 2
     assert live_batches(job.directory) == []
     assert [path.name for path in (job.directory / "batches").iterdir()] == ["batches.log"]
-
-
-def test_google_takes_rows_as_a_file_too(provider: SimulatedProvider, tmp_path: Path) -> None:
-    job = Job(provider, tmp_path, ["gemini-2.5-flash", "gemini-embedding-001"], 6, is_uploaded=True)
-    job.run()
-    assert job.errors() == {}
-    assert job.has_run_all_once()
-    assert any("/upload/" in record.path for record in provider.requests())
 
 
 @pytest.mark.timeout(repeated(60, 600))
@@ -140,7 +149,7 @@ def test_a_job_killed_at_any_requests_runs_no_row_twice(
 ) -> None:
     for turn in range(times):
         provider.clear()
-        job = Job(provider, tmp_path / str(turn), CHAT_MODELS, 12, part_rows=2, is_uploaded=bool(turn % 2))
+        job = Job(provider, tmp_path / str(turn), CHAT_MODELS, 12, part_rows=2, is_uploaded=not turn % 2)
         for kill in sorted(random.sample(range(1, 30), 2)):
             job.kill_at(kill)
         job.run()
@@ -163,11 +172,12 @@ def test_a_killed_job_starts_no_background_run_twice(provider: SimulatedProvider
 
 
 def test_a_batch_whose_creation_was_not_answered_is_found_again(provider: SimulatedProvider, tmp_path: Path) -> None:
-    job = Job(provider, tmp_path, CHAT_MODELS, 9, part_rows=2)
-    provider.batches.lose_replies(5)
+    job = Job(provider, tmp_path, [*CHAT_MODELS, "gemini-embedding-001"], 12, part_rows=2, is_uploaded=True)
+    provider.batches.lose_replies(6)
     job.run()
     assert job.errors() == {}
     assert job.has_run_all_once()
+    assert any("/upload/" in record.path for record in provider.requests())
 
 
 def test_what_an_expired_batch_has_run_is_kept_and_the_rest_is_sent_again_on_request(
@@ -198,6 +208,7 @@ def test_a_stopped_job_leaves_its_batches_and_can_cancel_them_later(
             lambda: [batch.state for batch in live_batches(job.directory)] == ["running"] * 3, what="all batches run"
         )
         process.kill()
+    check_no_key(provider, tmp_path)
     with pytest.raises(InvalidRequestError, match="--cancel"):
         refuse_change(job.directory, "changed")
 
@@ -250,19 +261,6 @@ def test_the_batch_process_is_started_again_if_it_dies(provider: SimulatedProvid
     assert job.has_run_all_once()
 
 
-def test_no_file_of_a_job_has_a_key(provider: SimulatedProvider, tmp_path: Path) -> None:
-    provider.batches.pace(None)
-    job = Job(provider, tmp_path, CHAT_MODELS, 3)
-    with job.start() as process:
-        wait_until(lambda: len(provider.batches.all()) == 3, what="the batches")
-        process.kill()
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert any(path.suffix == ".rows" for path in files)
-    for path in files:
-        assert provider.api_key.encode() not in path.read_bytes(), path
-        assert path.parent == tmp_path or path.stat().st_mode & 0o077 == 0, path
-
-
 def test_a_row_that_the_provider_refuses_does_not_hold_back_the_others(
     provider: SimulatedProvider, tmp_path: Path
 ) -> None:
@@ -274,26 +272,6 @@ def test_a_row_that_the_provider_refuses_does_not_hold_back_the_others(
     assert len(job.records()) == 6
     assert set(job.runs().values()) == {1}
     assert len(provider.batches.all()) == 2
-
-
-def test_a_batch_for_which_there_is_no_room_is_sent_again(provider: SimulatedProvider, tmp_path: Path) -> None:
-    job = Job(provider, tmp_path, ["gpt-4o"], 2)
-    provider.batches.fail_next("token_limit_exceeded", "Enqueued token limit reached for gpt-4o.")
-    job.run()
-    assert job.errors() == {}
-    assert len(provider.batches.all()) == 2
-
-
-def test_a_row_that_fails_at_the_provider_has_the_error_of_a_live_run(
-    provider: SimulatedProvider, tmp_path: Path
-) -> None:
-    script = {"status": 400, "error_message": "too long for this model"}
-    job = Job(provider, tmp_path, CHAT_MODELS, 6, scripts=dict.fromkeys((1, 2, 3), script))
-    job.run()
-    assert sorted(job.errors()) == ["r1", "r2", "r3"]
-    for error in job.errors().values():
-        assert (error["class"], error["status_code"]) == ("InvalidRequestError", 400)
-        assert "too long for this model" in error["message"]
 
 
 def test_a_job_whose_key_is_refused_stops_and_goes_on_with_another_key(

@@ -83,6 +83,8 @@ class FakeProvider:
         self.refused: set[int] = set()
         """Which creations are answered by 429."""
         self.creations = 0
+        self.is_full = 0
+        """How many of the next batches fail, because too many tokens wait already."""
         self._ids = itertools.count(1)
 
     def create(self, part: Part, wall: float) -> str | Failed:
@@ -98,6 +100,9 @@ class FakeProvider:
         batch = FakeBatch(f"batch_{next(self._ids)}", token, rows, wall)
         blamed = [line for line, row in enumerate(rows, 1) if row in self.bad_rows]
         batch.problems = [BatchProblem("this line is bad", "bad_line", line) for line in blamed]
+        if self.is_full:
+            self.is_full -= 1
+            batch.problems = [BatchProblem("too many tokens wait", "token_limit_exceeded")]
         self.batches[batch.id] = batch
         if self.api == "background" and not blamed:
             self.paid.update(rows)

@@ -134,7 +134,17 @@ def test_after_a_kill_only_few_background_runs_are_not_known_of() -> None:
     assert len(disk.records) == 100
 
 
-def test_a_batch_for_which_there_is_no_room_is_sent_again_later() -> None:
+def test_a_batch_that_the_provider_fails_for_want_of_room_is_sent_again() -> None:
+    disk, provider = Disk("openai", 3), FakeProvider("openai")
+    provider.is_full = 2
+    job = SimulatedJob(disk, provider)
+    job.run()
+    assert set(disk.records.values()) == {"done"}
+    assert provider.creations == 3
+    assert job.now >= 180.0  # one minute, then two
+
+
+def test_a_creation_that_is_refused_for_a_while_is_tried_again() -> None:
     disk, provider = Disk("openai", 3), FakeProvider("openai")
     provider.refused = {1, 2}
     job = SimulatedJob(disk, provider)
