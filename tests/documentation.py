@@ -32,6 +32,11 @@ class CodeBlock(msgspec.Struct, frozen=True):
         """Whether a web server must serve it for it to do anything."""
         return "StreamingHttpResponse" in self.text or "StreamingResponse" in self.text
 
+    @property
+    def needs_ray(self) -> bool:
+        """Whether a Ray cluster must run it."""
+        return "import ray" in self.text
+
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
 

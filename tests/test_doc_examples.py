@@ -20,6 +20,7 @@ import pytest
 
 from headrace import Client, InvalidRequestError
 from headrace.cli.main import command_parser
+from headrace.ray import EngineStage
 from headrace.settings.settings import Settings
 from headrace.testing import Script, ScriptedToolCall, SimulatedProvider
 from headrace.testing.recording.recorded_exchange import (
@@ -31,7 +32,7 @@ from headrace.testing.recording.recorded_exchange import (
 from tests.conftest import HELLO, ROOT
 from tests.documentation import CodeBlock, code_blocks
 
-PROGRAMS = [block for block in code_blocks("python") if not block.is_web_view]
+PROGRAMS = [block for block in code_blocks("python") if not block.is_web_view and not block.needs_ray]
 WEATHER_CALLS = [
     ScriptedToolCall("get_weather", {"location": "Tokyo"}),
     ScriptedToolCall("get_weather", {"location": "Oslo"}),
@@ -145,6 +146,17 @@ def _record_hello(folder: Path) -> None:
 def test_there_are_python_examples() -> None:
     assert len(PROGRAMS) > 15
     assert len([block for block in code_blocks("python") if block.is_web_view]) == 3
+
+
+def test_the_stage_of_a_ray_example_takes_its_arguments() -> None:
+    [block] = [block for block in code_blocks("python") if block.needs_ray]
+    [arguments] = [
+        ast.literal_eval(keyword.value)
+        for keyword in ast.walk(ast.parse(block.text))
+        if isinstance(keyword, ast.keyword) and keyword.arg == "fn_constructor_kwargs"
+    ]
+
+    inspect.signature(EngineStage).bind(**arguments)
 
 
 @pytest.mark.parametrize("model", ["gpt-4o", "openai-responses/gpt-5", "claude-sonnet-4-6", "gemini-2.5-flash"])
