@@ -274,14 +274,16 @@ def test_a_row_that_the_provider_refuses_does_not_hold_back_the_others(
     assert len(provider.batches.all()) == 2
 
 
-def test_a_job_whose_key_is_refused_stops_and_goes_on_with_another_key(
-    provider: SimulatedProvider, tmp_path: Path
+def test_a_refused_key_holds_back_only_its_provider_and_the_job_goes_on_with_another_key(
+    provider: SimulatedProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = Job(provider, tmp_path, ["gpt-4o"], 2)
-    provider.refuse_key(provider.api_key)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-refused")
+    provider.refuse_key("sk-ant-refused")
+    job = Job(provider, tmp_path, ["claude-sonnet-4-5", "gpt-4o"], 4)
     with pytest.raises(AuthenticationError, match="401"):
         job.run()
-    assert job.records() == {}
+    assert sorted(job.records()) == ["r2", "r4"]
     provider.recover()
     job.run()
+    assert job.errors() == {}
     assert job.has_run_all_once()

@@ -196,13 +196,11 @@ class ProviderRuns:
         """
         until = monotonic() + timeout
         self._turn(0.0)
-        while not self._finished and self._stopped is None and (left := until - monotonic()) > 0:
-            if not self._has_rows:
-                break
+        while not self._finished and self._goes_on and (left := until - monotonic()) > 0:
             self._turn(left)
         taken = list(self._finished)
         self._finished.clear()
-        if not taken and self._stopped is not None:
+        if not taken and self._stopped is not None and not self._goes_on:
             raise self._stopped
         return taken
 
@@ -264,7 +262,13 @@ class ProviderRuns:
     # One turn: answers, what is due, what can be handed out.
 
     @property
-    def _has_rows(self) -> bool:
+    def _goes_on(self) -> bool:
+        """Whether rows may still end. After an error for one provider, the batches of the others go on."""
+        if self._is_closed:
+            return False
+        if self._stopped is not None:
+            is_asking = self._asked or self._encoding or self._reading or self._merges
+            return bool(is_asking) or self._states.next_due() < float("inf")
         state = self.state
         return bool(state.running or state.waiting)
 
@@ -293,9 +297,7 @@ class ProviderRuns:
                     commands += self._added(part, now)
         while self._singles.rows and self._states.has_room("background"):
             commands += self._added(self._singles.next(), now)
-        self._carry_out(commands)
-        if self._stopped is None:
-            self._carry_out(self._states.due(now, time.time()))
+        self._carry_out([*commands, *self._states.due(now, time.time())])
         for merge in list(self._merges.values()):
             if len(self._finished) + _GROUP * len(self._reading) >= _MOST_FINISHED:
                 break
@@ -403,7 +405,8 @@ class ProviderRuns:
         for stored in rows:
             self._held.lose((stored.number,))
             # The job will start the rows that it has not come to yet.
-            if not self._is_cancelling and stored.number <= self._passed and self._is_wanted(stored.number):
+            is_passed = 0 < stored.number <= self._passed
+            if is_passed and not self._is_cancelling and self._is_wanted(stored.number):
                 self._to_encode.append(stored)
 
     # Rows.
