@@ -23,8 +23,9 @@ from headrace.batch.provider_batches.batch_states import BatchStates
 from headrace.batch.provider_batches.batch_status import ProviderBatchStatus, status_of
 from headrace.batch.provider_batches.batch_times import USUAL_TIMES, BatchTimes
 from headrace.batch.provider_batches.gathering import Gathering, SingleRows
+from headrace.batch.provider_batches.handing_out import HandedOut, HandingOut
 from headrace.batch.provider_batches.held_rows import HeldRows
-from headrace.batch.provider_batches.merging import AnswersOfPart, MergeGroup, PartMerge
+from headrace.batch.provider_batches.merging import AnswersOfPart
 from headrace.batch.provider_batches.moved_rows import MovedRows, RowNumbers
 from headrace.batch.provider_batches.part import Part
 from headrace.batch.provider_batches.part_calls import call_of, told
@@ -146,9 +147,7 @@ class ProviderRuns:
         self._asked: dict[int, Part] = {}
         """Call → the part that it is about. Only calls that the state machine waits for."""
         self._encoding: dict[int, list[StoredRow]] = {}
-        self._reading: dict[int, tuple[PartMerge, list[StoredRow]]] = {}
-        self._merges: dict[int, PartMerge] = {}
-        """Part → its rows that are being handed out, or are not all recorded."""
+        self._handing_out = HandingOut(self._is_wanted, self._moved, self._calls.__next__)
         self._polled_answers: dict[int, list[ProviderAnswer]] = {}
         self._finished: deque[FinishedRow] = deque()
         self._to_encode: list[StoredRow] = []
@@ -168,9 +167,9 @@ class ProviderRuns:
         self._storing.begin_group()
         for row in rows:
             self._passed = max(self._passed, row.number)
-            if self._held.has(row.number) and not self._is_handed_out(row.number):
+            if self._held.has(row.number) and not self._handing_out.has_handed_out(row.number):
                 continue
-            self._forget_handed_out((row.number,))
+            self.recorded((row.number,))
             try:
                 stored = self._storing.stored(row)
             except HeadraceError as error:
@@ -210,16 +209,15 @@ class ProviderRuns:
         running = waiting = 0
         for live in self._states.parts():
             part = live.part
-            merge = self._merges.get(part.number)
-            if merge is not None:
-                running += merge.left
+            if part.number in self._handing_out:
+                running += self._handing_out.left_of(part.number)
             elif part.state in ("running", "ended"):
                 running += part.row_count
             else:
                 waiting += part.row_count
         waiting += len(self._to_encode) + sum(map(len, self._encoding.values()))
         waiting += self._gathering.rows + self._singles.rows
-        running += sum(len(rows) for _, rows in list(self._reading.values())) + len(self._finished)
+        running += self._handing_out.reading + len(self._finished)
         return RowRunsState(running, waiting, rate_limited=self._rate_limited)
 
     def batches(self) -> list[ProviderBatchStatus]:
@@ -228,7 +226,9 @@ class ProviderRuns:
 
     def recorded(self, numbers: Sequence[int]) -> None:
         """Note that rows that ``take`` has returned are in the journal."""
-        self._forget_handed_out(numbers)
+        if len(self._handing_out):
+            self._handing_out.recorded(numbers)
+            self._end_parts()
 
     def cancel(self) -> None:
         """Cancel all batches. ``take`` still returns what the provider has run by then."""
@@ -267,7 +267,7 @@ class ProviderRuns:
         if self._is_closed:
             return False
         if self._stopped is not None:
-            is_asking = self._asked or self._encoding or self._reading or self._merges
+            is_asking = self._asked or self._encoding or len(self._handing_out)
             return bool(is_asking) or self._states.next_due() < float("inf")
         state = self.state
         return bool(state.running or state.waiting)
@@ -292,17 +292,15 @@ class ProviderRuns:
         if self._has_ended_input and not self._is_cancelling:
             self._encode()
             # Rows that are sent again come while others are handed out: they are sent together.
-            if not self._encoding and not self._merges:
+            if not self._encoding and not len(self._handing_out):
                 for part in self._gathering.close_all():
                     commands += self._added(part, now)
         while self._singles.rows and self._states.has_room("background"):
             commands += self._added(self._singles.next(), now)
         self._carry_out([*commands, *self._states.due(now, time.time())])
-        for merge in list(self._merges.values()):
-            if len(self._finished) + _GROUP * len(self._reading) >= _MOST_FINISHED:
-                break
-            if not merge.is_over:
-                self._hand_out(merge, merge.next(_GROUP))
+        while len(self._finished) < _MOST_FINISHED and (handed_out := self._handing_out.next()) is not None:
+            self._hand_out(handed_out)
+        self._end_parts()
 
     def _answered(self, call: BatchCall, answer: BatchAnswer) -> list[Command]:
         """Handle an answer. Return what the state machine wants done."""
@@ -331,9 +329,9 @@ class ProviderRuns:
             for stored in self._encoding.pop(call.call):
                 self._finish(stored, failure_error(failed, stored.provider, ""))
             return
-        merge, rows = self._reading.pop(call.call)
+        part, rows = self._handing_out.read(call.call)
         for stored in rows:
-            self._finish(stored, error_of(merge.part, stored.number, failed, stored.provider))
+            self._finish(stored, error_of(part, stored.number, failed, stored.provider))
 
     # Commands of the state machine.
 
@@ -389,7 +387,7 @@ class ProviderRuns:
             answers = AnswersOfPart(dict.fromkeys(part.numbers(), polled))
         else:
             answers = AnswersFile(answers_path(part))
-        self._merges[part.number] = PartMerge(part, answers, failed, self._is_wanted, self._moved)
+        self._handing_out.add(part, answers, failed)
 
     def _fail(self, part: Part, numbers: Sequence[int], failed: Failed) -> None:
         """End some rows of a part with an error. ``part`` still has them."""
@@ -436,46 +434,30 @@ class ProviderRuns:
                 commands += self._added(part, now)
         return commands
 
-    def _hand_out(self, merge: PartMerge, group: MergeGroup) -> None:
-        if group.to_read:
-            call = next(self._calls)
-            self._reading[call] = merge, [stored for stored, _ in group.to_read]
-            self._process.send(ReadAnswers(call, merge.part.group, [row for _, row in group.to_read]))
+    def _hand_out(self, handed_out: HandedOut) -> None:
+        part, group, call = handed_out
+        if call is not None:
+            self._process.send(call)
         for stored, failed in group.failed:
-            self._finish(stored, error_of(merge.part, stored.number, failed, stored.provider))
+            self._finish(stored, error_of(part, stored.number, failed, stored.provider))
         self._take_back(group.given_back)
-        self._look_at(merge)
 
     def _read(self, answer: AnswersRead, wall: float) -> None:
-        merge, rows = self._reading.pop(answer.call)
+        part, rows = self._handing_out.read(answer.call)
         for stored, end in zip(rows, answer.ends, strict=True):
             response_type = self._storing.response_type(stored)
-            self._finish(stored, result_of(merge.part, stored, end, self._prices, wall, response_type))
+            self._finish(stored, result_of(part, stored, end, self._prices, wall, response_type))
+
+    def _end_parts(self) -> None:
+        """End the parts whose rows are all recorded."""
+        for number in self._handing_out.over():
+            self._carry_out(self._states.merged(number))
 
     def _finish(self, stored: StoredRow, result: Any) -> None:
         self._finished.append(FinishedRow(row_of(stored), result))
 
     def _is_wanted(self, number: int) -> bool:
         return self._journal is None or self._journal.stored_record(number) is None
-
-    def _is_handed_out(self, number: int) -> bool:
-        return any(number in merge.unrecorded for merge in self._merges.values())
-
-    def _forget_handed_out(self, numbers: Iterable[int]) -> None:
-        """Rows that were handed out are recorded, or are sent again: their parts no longer have them."""
-        if not self._merges:
-            return
-        gone = set(numbers)
-        for merge in list(self._merges.values()):
-            if not merge.unrecorded.isdisjoint(gone):
-                merge.unrecorded -= gone
-                self._look_at(merge)
-
-    def _look_at(self, merge: PartMerge) -> None:
-        """If all rows of a part are recorded, it is over."""
-        if merge.is_over and not merge.unrecorded and merge.part.number in self._merges:
-            del self._merges[merge.part.number]
-            self._carry_out(self._states.merged(merge.part.number))
 
 
 def _in_folder(part: Part, folder: Path) -> Part:
