@@ -218,6 +218,9 @@ def _is_bounded(span: Span) -> bool:
 def _is_bounded_attempt(attempt: SpanAttempt) -> bool:
     last, code = span_bounds.LAST_TIME, attempt.status_code
     headers, content, ended = attempt.headers_at, attempt.first_chunk_at, attempt.ended_at
+    figures = (attempt.number, code or 0, attempt.started_at, ended or 0.0, headers or 0.0, content or 0.0)
+    if min(figures) >= 0 and sum(figures) <= last:
+        return True  # almost always, as above
     return (
         0 <= attempt.number <= span_bounds.MOST
         and 0.0 <= attempt.started_at <= last

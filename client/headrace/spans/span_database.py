@@ -137,8 +137,8 @@ def stored_text(data: bytes) -> str:
 
 
 def to_row(span: Span, cost: float | None) -> tuple[Any, ...]:
-    """Return a span's values in the order of :data:`COLUMNS`, within the bounds of the database."""
-    span, cost = bounded(span), dollars(cost)
+    """Return the values of a span in the order of :data:`COLUMNS`. The span is within bounds, as :func:`decode_span` makes it."""
+    cost = dollars(cost)
     usage = span.usage
     return (
         span.span_id, int(span.rank), span.trace_id, span.parent_span_id, span.traceparent, span.kind, span.provider,

@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 
 SEND_DELAY = 0.05
 """Seconds that a span may wait for others, to be sent in one batch."""
-SEND_AT = 24
+SEND_AT = 96
 """Spans that are sent at once, without waiting for others."""
 CLOSE_TIMEOUT = 1.0
 """Seconds that an ending worker waits for the collector.
