@@ -97,6 +97,7 @@ def test_a_name_cannot_steer_the_terminal() -> None:
         ({"shared": 1}, "Not run again: 1 row with the answer of an equal row."),
         ({"waiting_for": "blocked"}, "Held back: the provider asked for a pause (64 rows wait)."),
         ({"waiting_for": "breaker", "waiting": 1}, "until it works again (1 row waits)."),
+        ({"waiting_for": "engine", "waiting": 0}, "Held back: no engine answers now; one row is tried now and then."),
         ({"is_held_by_reader": True}, "Held back by whoever reads the results"),
         ({"phase": "finishing"}, "Stopping: waits for 576 rows that run. Ctrl-C again stops at once"),
         ({"phase": "aborting"}, "Stopping."),
@@ -139,7 +140,14 @@ def test_a_pipe_gets_the_figures_on_one_line() -> None:
 
 
 def test_figures_are_short_and_never_promise_too_much() -> None:
-    assert [rate(each) for each in (0, 0.04, 3.44, 9.94, 10, 1234.5)] == ["0", "0.0", "3.4", "9.9", "10", "1,234"]
+    assert [rate(each) for each in (0, 0.04, 3.44, 9.94, 10, 1234.5)] == [
+        "0",
+        "less than 0.1",
+        "3.4",
+        "9.9",
+        "10",
+        "1,234",
+    ]
     assert [share(each, 100_000) for each in (0, 999, 99_999, 100_000)] == ["0 %", "0 %", "99 %", "100 %"]
     assert [money(each) for each in (0, 0.00001, 0.00012, 0.004, 0.014, 1234.567)] == [
         "$0",

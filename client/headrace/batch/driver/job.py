@@ -6,11 +6,14 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+import msgspec
+
 from headrace.batch.driver.answer_cache import AnswerCache
 from headrace.batch.driver.cost_bound import CostBound
 from headrace.batch.driver.engine_patience import EnginePatience
 from headrace.batch.driver.input_order import InputOrder
 from headrace.batch.driver.job_start import RecordedAnswers, begin
+from headrace.batch.driver.key_doubt import KeyDoubt, error_of
 from headrace.batch.driver.known_answers import KnownAnswers, Origin, free
 from headrace.batch.driver.options import BatchOptions
 from headrace.batch.driver.progress import BatchProgress, StopReason
@@ -92,6 +95,7 @@ class BatchJob:
         self._window = Window(options.concurrency)
         self._patience = patience or EnginePatience()
         self._suspects = Suspects()
+        self._doubt = KeyDoubt() if options.stops_without_key and self._deferred is None else None
         self._retries = Retries(options.schema_retries)
         self._sharing = Sharing() if options.dedupe else None
         self._order: InputOrder[EndedRow] | None = InputOrder() if options.is_ordered else None
@@ -155,7 +159,8 @@ class BatchJob:
 
     def progress(self) -> BatchProgress:
         """Return the figures of this moment. Cheap enough for ten times a second."""
-        return self._counts.progress(monotonic())
+        progress = self._counts.progress(monotonic())
+        return msgspec.structs.replace(progress, waiting_for="engine") if self._patience.is_waiting else progress
 
     # What is to be started.
 
@@ -194,7 +199,7 @@ class BatchJob:
         """Return how many rows may be started now. Waits for room for a group: many small groups cost more."""
         if self._patience.is_waiting:
             return 1 if not self._in_flight and now >= self._patience.next_try else 0
-        if now < self._paused_until:
+        if now < self._paused_until or (self._doubt is not None and self._doubt.holds_rows):
             return 0
         if self._deferred is not None:
             return GROUP
@@ -266,7 +271,23 @@ class BatchJob:
         is_alone = self._in_flight == 1
         self._in_flight -= len(finished)
         for row in finished:
-            self._judge(row, now, is_alone=is_alone)
+            if not self._is_doubted(row, now):
+                self._judge(row, now, is_alone=is_alone)
+        if self._doubt is not None and self._doubt.holds_rows and not self._in_flight:
+            doubted = self._doubt.give_up()
+            self._fail("key", error_of(doubted))
+            for row in doubted:
+                self._feed.put_back(row.row)
+
+    def _is_doubted(self, finished: FinishedRow, now: float) -> bool:
+        """Return whether it is not known yet if the job should end because of the row's error."""
+        if self._doubt is None or self._counts.phase == "aborting":
+            return False
+        if self._doubt.keeps(finished):
+            return True
+        for refused in self._doubt.freed_by(finished.result):
+            self._finish(refused, "run", now)
+        return False
 
     def _judge(self, finished: FinishedRow, now: float, *, is_alone: bool) -> None:
         """Finish a row, or let it run again."""

@@ -45,6 +45,8 @@ class BatchOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_cost: float | None = None
     """US dollars. The job starts no further rows if what was spent and what runs would cost more. None: no bound."""
 
+    stops_without_key: bool = False
+    """Whether the job ends with AuthenticationError if the key of its first rows is refused, and no other row has ended."""
     via_provider: bool = False
     """Whether the rows go to the provider's own batch API, at half the price, instead of an engine."""
     background: BackgroundWindow | None = None

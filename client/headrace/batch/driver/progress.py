@@ -9,9 +9,9 @@ import msgspec
 JobPhase = Literal["running", "finishing", "aborting", "ended"]
 """``running``: rows are started. ``finishing``: no further rows are started, and the started ones go on. ``aborting``: the
 started ones are being stopped."""
-StopReason = Literal["", "interrupted", "max_cost", "no_price", "engine", "disk", "input"]
+StopReason = Literal["", "interrupted", "max_cost", "no_price", "engine", "key", "disk", "input"]
 """Why a job ended before its last row. ``no_price``: ``max_cost`` was given, and the price of a model is not known.
-``engine``: no engine, or a spending limit of its settings. ``disk``: a result could not be written. ``input``: the input could not be read on.
+``engine``: no engine, or a spending limit of its settings. ``key``: no row has an answer, because the key was refused. ``disk``: a result could not be written. ``input``: the input could not be read on.
 Empty: it did not."""
 
 
@@ -39,7 +39,7 @@ class BatchProgress(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int = 0
     """Rows with the engine that are not on a worker now."""
     waiting_for: str = ""
-    """What most of them wait for: ``workers``, ``share``, ``limit``, ``blocked``, ``breaker``. Empty: nothing."""
+    """What most of them wait for: ``workers``, ``share``, ``limit``, ``blocked``, ``breaker``; ``engine`` if there is none now. Empty: nothing."""
     window: int = 0
     """How many rows the job gives the engine at once, as it has adapted by itself."""
     is_held_by_reader: bool = False

@@ -6,6 +6,7 @@ import math
 
 _FEW = 10
 """A rate, and a number of seconds, below this has a decimal."""
+_LEAST_RATE = 0.1
 _CENT = 0.01
 _LEAST_COST = 0.0001
 """The least cost that is written with its figures."""
@@ -19,6 +20,8 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 
 def rate(per_second: float) -> str:
     """Return a rate: ``1,204``, or with a decimal if it is low, as in ``3.4``."""
+    if 0 < per_second < _LEAST_RATE:
+        return f"less than {_LEAST_RATE}"
     return f"{per_second:,.1f}" if 0 < per_second < _FEW else f"{per_second:,.0f}"
 
 

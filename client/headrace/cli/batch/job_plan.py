@@ -92,6 +92,7 @@ def job_plan(arguments: argparse.Namespace) -> JobPlan:
             limit=arguments.limit,
             sample=arguments.sample,
             max_cost=arguments.max_cost,
+            stops_without_key=True,
             via_provider=arguments.via_provider,
             background=arguments.background,
             cancels_batches=arguments.cancel,

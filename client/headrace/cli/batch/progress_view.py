@@ -19,6 +19,7 @@ _WAITS = {
     "limit": "a limit of the provider, or of your settings",
     "blocked": "the provider asked for a pause",
     "breaker": "the provider fails; single rows are tried until it works again",
+    "engine": "no engine answers now; one row is tried now and then",
 }
 """Word of ``WaitWord`` → what holds rows back."""
 
@@ -127,6 +128,8 @@ def hold_up(progress: BatchProgress) -> str:
     """Return what holds the job back, as a sentence; empty if nothing does."""
     if progress.is_held_by_reader:
         return "Held back by whoever reads the results: rows go on as they are read."
+    if progress.waiting_for == "engine":
+        return f"Held back: {_WAITS['engine']}."
     if progress.waiting and progress.waiting_for:
         reason = _WAITS.get(progress.waiting_for, progress.waiting_for)
         return f"Held back: {reason} ({counted(progress.waiting, 'row waits', 'rows wait')})."
@@ -185,8 +188,8 @@ def plain_line(view: JobView) -> str:
         parts.append(f"{failed:,} failed")
     parts += [f"{rate(progress.rate)} rows/s", f"{rate(progress.tokens_per_second)} tokens/s"]
     parts += [f"cost {cost_so_far(progress)}", f"{progress.running:,} running"]
-    if progress.waiting:
-        reason = _WAITS.get(progress.waiting_for, progress.waiting_for)
+    reason = _WAITS.get(progress.waiting_for, progress.waiting_for)
+    if progress.waiting or reason:
         parts.append(f"{progress.waiting:,} waiting{f' ({reason})' if reason else ''}")
     if progress.rate_limited:
         parts.append(f"{progress.rate_limited:,} times 429")

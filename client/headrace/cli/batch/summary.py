@@ -92,6 +92,7 @@ def _head(summary: JobSummary) -> str:
 _STOPS: dict[StopReason, str] = {
     "interrupted": "Interrupted",
     "max_cost": "Stopped at --max-cost",
+    "key": "Stopped, because no key works",
     "no_price": "Stopped, because --max-cost needs the price of each model",
 }
 
@@ -109,6 +110,8 @@ def _next_step(summary: JobSummary) -> str:
             return "The same command with a higher --max-cost goes on from here."
         case "no_price":
             return "Add the price of the model to [prices] in headrace.toml; the same command goes on from here."
+        case "key":
+            return "The same command goes on with a key that works."
         case _:
             return "The same command goes on from here."
 
