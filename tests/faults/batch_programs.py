@@ -135,6 +135,10 @@ class BatchProgram:
         wait_until(lambda: not processes_with(str(self._temporary)), 20.0, "the end of the job's engine")
         shutil.rmtree(self._temporary)
 
+    def recorded_before(self) -> int:
+        """Return how many rows were recorded at the last moment that was noted."""
+        return len(self._seen[-1][1]) if self._seen else 0
+
     def sent_again(self) -> list[str]:
         """Return the rows that were sent after their record was seen."""
         prompts = [request.body["messages"][-1]["content"] for request in self._provider.requests()]
