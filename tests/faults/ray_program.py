@@ -35,6 +35,9 @@ def main() -> None:
 
 
 def run(job: dict[str, Any]) -> None:
+    context = ray.data.DataContext.get_current()  # a dataset has a copy of it from its beginning
+    if "checkpoint" in job:
+        context.checkpoint_config = CheckpointConfig("id", job["checkpoint"], delete_checkpoint_on_success=False)
     if "files" in job:
         rows = ray.data.read_parquet(job["files"], override_num_blocks=BLOCKS)
     else:
@@ -50,10 +53,8 @@ def run(job: dict[str, Any]) -> None:
     )
     if "checkpoint" not in job:
         pq.write_table(pa.Table.from_pylist(answered.take_all()), job["output"])
-        return
-    context = ray.data.DataContext.get_current()
-    context.checkpoint_config = CheckpointConfig("id", job["checkpoint"], delete_checkpoint_on_success=False)
-    answered.write_parquet(job["output"])
+    else:
+        answered.write_parquet(job["output"])
 
 
 if __name__ == "__main__":
