@@ -34,7 +34,7 @@ FEW = 64
 """Rows of the short job."""
 _SLOW_PART = 10
 """A slow tool is given this part of the rows."""
-_LOOK = 0.1
+_LOOK = 0.5
 """Seconds between two looks at the memory and the processes of a tool."""
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of prctl(2): processes whose parent has ended become children of this one
 _CURATOR = ROOT / ".venv-curator" / "bin" / "python"
@@ -215,7 +215,7 @@ def _reap(provider: int) -> None:
             os.waitpid(pid, os.WNOHANG)
         if time.monotonic() > deadline:
             raise ToolError(f"processes go on after its end: {left}")
-        time.sleep(_LOOK / 10)
+        time.sleep(0.01)
 
 
 def _print(found: dict[str, list[ToolFigures]], faults: dict[str, str], rounds: int, concurrency: int) -> None:
