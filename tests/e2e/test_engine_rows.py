@@ -25,7 +25,7 @@ from headrace.batch.row import FinishedRow, Row
 from headrace.batch.row_runs import RowRunsState
 from headrace.testing import SimulatedProvider
 from tests.conftest import simulate
-from tests.waiting import busyness
+from tests.waiting import busyness, wait_until
 
 
 @pytest.fixture
@@ -149,3 +149,35 @@ def test_rows_of_a_worker_that_dies_run_again_and_a_row_that_kills_workers_does_
         os.kill(worker.pid, signal.SIGKILL)
 
     assert isinstance(taken(running, 1)[1].result, PoisonRunError)
+
+
+def test_rows_go_on_when_the_broker_dies_and_those_that_wait_are_run_once(
+    rows: Callable[..., EngineRows], client: Client, provider: SimulatedProvider
+) -> None:
+    running = rows()
+    running.start([chat(number, custom_options=simulate(first_token_delay=0.5)) for number in range(20)])
+    provider.wait_until(lambda requests: len(requests) == 20)
+    broker = next(process for process in client.status().processes if process.name == "broker")
+    assert broker.pid is not None
+    os.kill(broker.pid, signal.SIGKILL)
+    running.start([chat(number) for number in range(20, 60)])
+    found = taken(running, 60)
+
+    assert all(isinstance(row.result, RunLocalResult) for row in found.values())
+    assert len(provider.requests()) == 60
+
+
+def test_rows_wait_for_the_limits_of_their_provider_and_say_so(
+    rows: Callable[..., EngineRows], provider: SimulatedProvider
+) -> None:
+    running = rows(max_retries=5)
+    failures = [{"status": 429, "headers": {"retry-after-ms": "1000"}}]
+    running.start([chat(1, custom_options=simulate(text="x", failures=failures))])
+    wait_until(lambda: running.state.rate_limited == 1, 10, "the answer 429")
+    running.start([chat(number) for number in range(2, 20)])
+    found = taken(running, 19)
+
+    assert all(isinstance(row.result, RunLocalResult) for row in found.values())
+    reasons = {row.result.queue_reason for row in found.values() if isinstance(row.result, RunLocalResult)}
+    assert "blocked" in reasons
+    assert len(provider.requests()) == 20
