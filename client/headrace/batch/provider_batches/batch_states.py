@@ -35,6 +35,10 @@ from headrace.wire.run_messages import Failed
 
 MAX_FAILURES = 45
 """Failures in a row of one step, after which the job stops. With the pauses between them they take three hours."""
+MAX_NONSENSE = 5
+"""Responses in a row that are none of the API, after which the job stops."""
+MAX_LOST = 3
+"""How often a part is sent again whose creation was not answered, and whose batch is not in the provider's list."""
 MAX_ROOM_REFUSALS = 100
 """How often a part is sent again after the provider had no room for it."""
 MAX_CREATING = 16
@@ -216,7 +220,9 @@ class BatchStates:
         if wait > 0:
             self._schedule(live, now + max(wait / 4, self._times.first_retry / 4))
             return []
-        return self._again(live, now, 0.0)
+        if part.lost >= MAX_LOST and not self._is_cancelling:
+            return [Stop(part, _unfindable(part.lost + 1))]
+        return self._again(live, now, 0.0, lost=part.lost + 1)
 
     def polled(self, number: int, polled: BatchPolled, now: float) -> list[Command]:
         """The provider has said how far the batch is."""
@@ -294,7 +300,8 @@ class BatchStates:
         """Take the step again later, or stop the job if that helps nothing."""
         may_pass = failed.may_retry or failed.kind in {"rate_limit", "provider_unavailable", "timeout"}
         # A full queue of the provider may stay full until its batches have ended.
-        is_endless = live.failures >= MAX_FAILURES and failed.kind != "rate_limit"
+        most = MAX_NONSENSE if failed.kind == "provider_protocol" else MAX_FAILURES
+        is_endless = live.failures >= most and failed.kind != "rate_limit"
         if failed.is_final or not may_pass or is_endless:
             return [Stop(live.part, failed)]
         self._schedule(live, now + self._times.until_retry(live.failures, failed.retry_after))
@@ -424,6 +431,14 @@ def _lost() -> Failed:
         "which it could be found; start again with --retry-failed to send it again, which may cost twice"
     )
     return Failed("", 1, 0, "provider_unavailable", reason, code="maybe_sent", maybe_billed=True)
+
+
+def _unfindable(times: int) -> Failed:
+    reason = (
+        f"a batch was sent {times} times, the provider has answered none of them, and its list has none of them; look at its "
+        "pages before you start again"
+    )
+    return Failed("", 1, 0, "provider_unavailable", reason, code="batches_lost")
 
 
 def _failed_by(problem: BatchProblem) -> Failed:

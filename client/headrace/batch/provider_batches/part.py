@@ -29,7 +29,7 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     ``is_certain``: whether ``batch_id`` is known to be this part's batch: see BatchesFound. ``not_ours``: batches that
     turned out not to be. ``is_cancelled``: the job cancelled it. ``refusals``: how often the provider had no room
     for it. ``blames``: how often it was sent again without rows that the provider refused.
-    ``input_version``: that of the journal, when the part was made: the rows' numbers are of this version.
+    ``lost``: how often it was sent without an answer, and was not in the provider's list. ``input_version``: that of the journal, when the part was made: the rows' numbers are of this version.
     """
 
     number: int
@@ -49,6 +49,7 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     is_cancelled: bool = False
     refusals: int = 0
     blames: int = 0
+    lost: int = 0
     input_version: int = 0
 
     @property

@@ -83,6 +83,8 @@ class FakeProvider:
         self.refused: set[int] = set()
         """Which creations are answered by 429."""
         self.creations = 0
+        self.loses_batches = False
+        """Whether a batch whose creation was not answered is not there either."""
         self.is_full = 0
         """How many of the next batches fail, because too many tokens wait already."""
         self._ids = itertools.count(1)
@@ -92,6 +94,8 @@ class FakeProvider:
         self.creations += 1
         if self.creations in self.refused:
             return BUSY
+        if self.loses_batches:
+            return CUT
         batch = self.add(part.token, [*part.numbers()], wall)
         return CUT if self.creations in self.lost_replies else batch.id
 

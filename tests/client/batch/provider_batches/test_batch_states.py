@@ -144,6 +144,24 @@ def test_a_batch_that_the_provider_fails_for_want_of_room_is_sent_again() -> Non
     assert job.now >= 180.0  # one minute, then two
 
 
+def test_a_provider_that_loses_each_batch_is_not_sent_further_ones() -> None:
+    disk, provider = Disk("openai", 3), FakeProvider("openai")
+    provider.lost_replies, provider.loses_batches = {*range(1, 20)}, True
+    job = SimulatedJob(disk, provider)
+    job.run()
+    assert job.error is not None
+    assert job.error.code == "batches_lost"
+    assert provider.creations == 4
+    again = SimulatedJob(disk, provider)
+    again.run()
+    assert again.error is not None
+    assert provider.creations == 4
+    cancelling = SimulatedJob(disk, provider)
+    cancelling.run(cancel_at=0)
+    assert cancelling.given_back == {1, 2, 3}
+    assert disk.parts == {}
+
+
 def test_a_creation_that_is_refused_for_a_while_is_tried_again() -> None:
     disk, provider = Disk("openai", 3), FakeProvider("openai")
     provider.refused = {1, 2}
