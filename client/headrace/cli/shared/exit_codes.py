@@ -32,7 +32,7 @@ class ExitCode(enum.IntEnum):
     TRY_LATER = 5  # the provider's limit, a full queue, or a batch job that another process runs
     TIMED_OUT = 6  # the run took longer than its timeout
     ROWS_FAILED = 7  # a batch job came to its end, and some rows failed
-    UNFINISHED = 8  # a batch job stopped at --max-cost or was cancelled, and some rows are left
+    UNFINISHED = 8  # a batch job stopped at --max-cost, and some rows are left
     INTERRUPTED = 130  # Ctrl-C; shells report SIGINT like this
     OUTPUT_CLOSED = 141  # nobody reads the output any more, as in `| head`; shells report SIGPIPE like this
 
