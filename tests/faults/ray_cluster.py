@@ -23,10 +23,12 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_prestart_worker_first_driver": "0",  # each worker that is started takes two seconds of a processor
+    "RAY_enable_worker_prestart": "0",
     "RAY_worker_niceness": "0",  # else its workers get no processor while other tests run
 }
 _START = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--node-ip-address=127.0.0.1"]
-_NODE = ["--num-cpus=3", '--resources={"engine": 1}', f"--object-store-memory={80 * 1024 * 1024}"]
+_NODE = ["--num-cpus=2", '--resources={"engine": 1}', f"--object-store-memory={80 * 1024 * 1024}"]
 _HEAD = ["--head", "--port=0", "--include-dashboard=false", "--include-log-monitor=false"]
 
 
