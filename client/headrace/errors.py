@@ -397,9 +397,12 @@ class ChangedInputError(BatchError):
 
     def _words(self) -> str:
         counts = [(self.changed, "changed"), (self.new, "new"), (self.missing, "missing")]
-        found = ", ".join(f"{count} {word}" for count, word in counts if count)
+        found = ", ".join(f"{count:,} {word}" for count, word in counts if count)
         named = ", ".join(f"{name!r} (line {line}, {what})" for what, name, line in self.examples)
-        settings = "".join(f"; {name} was {was!r} and is {now!r}" for name, was, now in self.settings)
+        settings = "".join(
+            f"; {name} was {repr(was) if was else 'not given'} and is {repr(now) if now else 'not given'}"
+            for name, was, now in self.settings
+        )
         return (
             f"the rows are not those of the journal in {self.directory}: {found}, such as {named}{settings}. "
             "To run the changed and new rows, and to remove the records of changed and missing rows, add --changed "

@@ -99,7 +99,14 @@ def test_a_name_cannot_steer_the_terminal() -> None:
         ({"waiting_for": "breaker", "waiting": 1}, "until it works again (1 row waits)."),
         ({"waiting_for": "engine", "waiting": 0}, "Held back: no engine answers now; one row is tried now and then."),
         ({"is_held_by_reader": True}, "Held back by whoever reads the results"),
-        ({"phase": "finishing"}, "Stopping: waits for 576 rows that run. Ctrl-C again stops at once"),
+        (
+            {"phase": "finishing", "stop_reason": "interrupted"},
+            "Stopping: waits for 576 rows that run. Ctrl-C again stops at once",
+        ),
+        (
+            {"phase": "finishing", "stop_reason": "max_cost"},
+            "Stopping: waits for 576 rows that run. Ctrl-C stops at once",
+        ),
         ({"phase": "aborting"}, "Stopping."),
         ({"done": 0, "failed": 0, "total": 0, "cost": 0.0}, "0 of 0 rows, 100 %"),
     ],

@@ -144,6 +144,9 @@ def test_a_table_needs_a_template(batch: Batch) -> None:
     without_model = batch.run("in.csv", "-o", "none.jsonl", *template)
     assert without_model.returncode == ExitCode.USAGE
     assert "--model is missing" in without_model.stderr
+    wrong_model = batch.run("in.csv", "-o", "none.jsonl", *template, "--model", "nope")
+    assert wrong_model.returncode == ExitCode.USAGE
+    assert "--model: cannot tell the provider of 'nope'" in wrong_model.stderr
     assert list(batch.directory.glob("none*")) == []
 
 

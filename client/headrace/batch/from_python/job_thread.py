@@ -151,6 +151,7 @@ class JobThread:
             refuse_change(request.files.directory, "changed" if request.changed else "force")
         journal = Journal.open(
             request.files,
+            source=self._given if isinstance(self._given, str | PathLike) else None,
             settings=request.shape,
             changed=request.changed,
             force=request.force,

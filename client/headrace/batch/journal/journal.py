@@ -71,6 +71,7 @@ class Journal:
         cls,
         files: JobFiles,
         *,
+        source: str | os.PathLike[str] | None = None,
         settings: Mapping[str, str] | None = None,
         changed: bool = False,
         force: bool = False,
@@ -78,17 +79,18 @@ class Journal:
     ) -> Self:
         """Open or make the journal of a job, lock it, and repair what a killed process left.
 
+        ``source``: the file of rows, which is refused as an output, with ``force`` too; None if the rows are in no file.
         ``settings``: what the job was asked for, as names and values for people (input, model, template); no keys. They
         only explain a change. ``changed``: if the input is not as before, run the changed and new rows, and remove the
         records of changed and missing rows. ``force``: begin anew; the old records are removed by :meth:`scan`, as soon
         as the new input is known to be good. ``retry_failed``: rows that failed wait again; their records are removed by
         :meth:`scan`.
 
-        Raises JobLockedError, OutputConflictError (an output that is not this job's), JournalError, and
+        Raises JobLockedError, OutputConflictError (an output that is the input, or not this job's), JournalError, and
         ConfigurationError if a library for the output is missing.
         """
         options = JobOptions(dict(settings or {}), changed=changed, force=force, retry_failed=retry_failed)
-        return cls(open_job(files, options, time()))
+        return cls(open_job(files, options, time(), source))
 
     def scan(self, rows: Iterable[Row | BadRow], bad_row_line: Callable[[BadRow], bytes]) -> ScanResult:
         """Take in all rows of the input, in order, and compare them with the rows that the journal knows.

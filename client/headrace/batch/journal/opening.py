@@ -98,11 +98,15 @@ class OpenedJob:
         return os.path.relpath(path, self.files.directory)
 
 
-def open_job(files: JobFiles, options: JobOptions, now: float) -> OpenedJob:
-    """Open a job. ``now``: seconds since 1970. Raises what ``Journal.open`` raises."""
+def open_job(
+    files: JobFiles, options: JobOptions, now: float, source: str | os.PathLike[str] | None = None
+) -> OpenedJob:
+    """Open a job. ``now``: seconds since 1970. ``source``: the file of rows. Raises what ``Journal.open`` raises."""
     if files.output is not None:
         check_suffix(files.output)
     _check_distinct(files)
+    if source is not None:
+        _check_not_written(source, files)
     with _explained(files.directory):
         _make_directory(files.directory)
         job = OpenedJob(files, options, lock_job(files.directory))
@@ -169,6 +173,19 @@ def _check_distinct(files: JobFiles) -> None:
         raise OutputConflictError(
             str(files.errors), "results and errors need two files; name another one for the errors"
         )
+
+
+def _check_not_written(source: str | os.PathLike[str], files: JobFiles) -> None:
+    for path in (files.results, files.errors, files.output):
+        if path is not None and _is_same_file(path, source):
+            raise OutputConflictError(str(path), "this is the input of the job; choose another file for its output")
+
+
+def _is_same_file(path: Path, other: str | os.PathLike[str]) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False  # one of them is not there
 
 
 def _make_directory(directory: Path) -> None:

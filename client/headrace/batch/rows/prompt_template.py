@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from math import isnan
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from headrace.errors import InvalidRequestError
 _TOKENS = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _MOST_NAMED = 20
 """Columns that an error names at most."""
+_MISSING_TYPES = frozenset({"NAType", "NaTType"})
 _as_json: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
 
@@ -73,7 +75,7 @@ def text_of(record: Mapping[str, Any], column: str) -> str:
         raise InvalidRequestError(f"there is no such column; {columns_text(record)}", column) from None
     if type(value) is str:
         return value
-    if value is None:
+    if value is None or _is_missing(value):
         raise InvalidRequestError("has no value here: fill it, or leave the record out", column)
     if isinstance(value, str):
         return str.__str__(value)
@@ -85,6 +87,11 @@ def text_of(record: Mapping[str, Any], column: str) -> str:
         return _as_json(value).decode()
     except (TypeError, ValueError, OverflowError, RecursionError):
         return str(value)
+
+
+def _is_missing(value: object) -> bool:
+    """Whether this is NaN, or pandas' ``NA`` or ``NaT``: frames have them where there is no value."""
+    return isnan(value) if isinstance(value, float) else type(value).__name__ in _MISSING_TYPES
 
 
 def columns_text(record: Mapping[str, Any]) -> str:

@@ -15,11 +15,11 @@ def check_input(plan: JobPlan) -> None:
         RowReader(plan.rows)
         return
     first = next(iter(RowSource(plan.input, plan.rows)), None)
-    lacks_model = plan.rows.model is None and isinstance(first, BadRow) and first.argument == "model"
-    if lacks_model and (plan.rows.prompt is not None or plan.rows.embed is not None or _is_text(plan)):
-        raise CommandError(
-            ExitCode.USAGE, "--model is missing; these rows name none: add one, such as --model gpt-4o-mini"
-        )
+    if not isinstance(first, BadRow) or first.argument != "model":
+        return
+    if plan.rows.prompt is not None or plan.rows.embed is not None or _is_text(plan):  # such rows name no model
+        missing = "--model is missing; these rows name none: add one, such as --model gpt-4o-mini"
+        raise CommandError(ExitCode.USAGE, missing if plan.rows.model is None else f"--model: {first.problem}")
 
 
 def _is_text(plan: JobPlan) -> bool:

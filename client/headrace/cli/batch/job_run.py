@@ -52,6 +52,7 @@ def run_job(plan: JobPlan, files: JobFiles, switches: JobSwitches) -> ExitCode:
         refuse_change(files.directory, "--changed" if switches.changed else "--force")
     with Journal.open(
         files,
+        source=None if plan.input == STREAM else plan.input,
         settings=plan.shape,
         changed=switches.changed,
         force=switches.force,
@@ -111,9 +112,11 @@ class _JobRun:
                 stream = stack.enter_context(self._plan.input_stream())
                 path = stack.enter_context(copied_input(stream, kept))
             failed_before = 0 if self._switches.retry_failed else self._journal.totals().failed
-            found = self._journal.scan(self._counted(self._source(path)), self._bad_row_line)
+            source = self._source(path)
+            found = self._journal.scan(self._counted(source), self._bad_row_line)
             self._bad_now = found.bad if found.is_first else max(found.totals.failed - failed_before, 0)
-        return self._source(kept)
+        # The source that was scanned knows which file it read, so a change from now on is an error.
+        return source if path == kept else self._source(kept)
 
     def _source(self, path: Path) -> RowSource:
         name = "standard input" if self._plan.input == STREAM else self._plan.input

@@ -167,7 +167,8 @@ def state_line(view: JobView) -> str:
             return "Ctrl-C finishes the rows that run, and stops. The same command goes on from there."
         case "finishing":
             rows = counted(under_way, "row that runs", "rows that run")
-            return f"Stopping: waits for {rows}. Ctrl-C again stops at once; these rows run again next time."
+            again = " again" if progress.stop_reason == "interrupted" else ""
+            return f"Stopping: waits for {rows}. Ctrl-C{again} stops at once; these rows run again next time."
         case "aborting":
             return "Stopping."
         case _:

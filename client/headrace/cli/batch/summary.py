@@ -77,6 +77,8 @@ def _head(summary: JobSummary) -> str:
     progress = summary.progress
     failed = failed_rows(progress)
     done = progress.done + progress.done_before
+    if progress.total == 0:
+        return "Nothing to run: the input has no rows"
     if summary.is_complete and not progress.done and not progress.failed:
         words = f"; {failed:,} had failed" if failed else ""
         return f"Nothing to run: {counted(done, 'row was', 'rows were')} done before{words}"
@@ -122,7 +124,7 @@ def _effort(progress: BatchProgress) -> str:
     parts = [
         f"{duration(progress.elapsed)}, {rate(per_second)} rows/s",
         f"{progress.input_tokens:,} prompt tokens and {progress.output_tokens:,} answer tokens",
-        f"cost {cost_so_far(progress)}",
+        f"cost {cost_so_far(progress)}{' with earlier starts' if progress.cost_before else ''}",
     ]
     parts += [f"{progress.rate_limited:,} times 429"] if progress.rate_limited else []
     return "; ".join(parts)

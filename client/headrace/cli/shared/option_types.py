@@ -32,7 +32,7 @@ def positive_count(text: str) -> int:
 
 
 def _whole_number(text: str, lowest: int) -> int:
-    takes = f"takes a whole number from {lowest} to {_HIGHEST_COUNT:_}"
+    takes = f"takes a whole number from {lowest} to {_HIGHEST_COUNT:,}"
     try:
         found = int(text)
     except ValueError:

@@ -87,6 +87,18 @@ def test_an_output_that_was_edited_is_refused(job: Path) -> None:
         opened(job, rows(6))
 
 
+@pytest.mark.parametrize("name", ["out.jsonl", "out.errors.jsonl", "out.jsonl.gz"])
+def test_the_input_is_never_an_output(tmp_path: Path, name: str) -> None:
+    output = tmp_path / (name if name.endswith(".gz") else "out.jsonl")
+    (tmp_path / name).write_text("rows\n")
+    (tmp_path / "link").symlink_to(name)
+    for source in (tmp_path / name, tmp_path / "link"):
+        with pytest.raises(OutputConflictError, match="is the input of the job"):
+            Journal.open(job_files(output), source=source, force=True)
+    assert (tmp_path / name).read_text() == "rows\n"
+    assert not output.with_name(f"{output.name}.job").exists()
+
+
 @pytest.mark.parametrize("name", ["out.jsonl", "out.errors.jsonl"])
 def test_a_file_of_somebody_else_is_not_overwritten(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -154,6 +155,12 @@ def test_wrong_options_are_told_before_a_row_is_read(options: dict[str, Any], ar
 
 
 # Templates.
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), pandas.NA, pandas.NaT])
+def test_a_value_that_is_missing_is_not_put_into_a_prompt(value: object) -> None:
+    with pytest.raises(InvalidRequestError, match="text: has no value here"):
+        PromptTemplate("{text}").fill({"text": value})
 
 
 def test_a_template_is_filled_from_a_record() -> None:
