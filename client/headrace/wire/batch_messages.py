@@ -41,6 +41,13 @@ class BatchGroup(BatchMessage, frozen=True):
     headers: tuple[tuple[str, str], ...] = ()
     window: str = ""
 
+    def __repr__(self) -> str:
+        return f"BatchGroup(provider={self.provider!r}, api={self.api!r}, model={self.model!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, str]]:
+        """Return what may be shown: no header."""
+        return [("provider", self.provider), ("api", self.api), ("model", self.model)]
+
 
 class RowsFile(BatchMessage, frozen=True):
     """Where the rows of a batch are: from ``offset`` of a file of rows, so many. ``skipped``: numbers of rows to leave out."""

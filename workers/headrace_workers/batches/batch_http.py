@@ -42,6 +42,13 @@ class BatchReply(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]
     body: bytes
 
+    def __repr__(self) -> str:
+        return f"BatchReply(body={len(self.body)} bytes)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Return what may be shown: no header, and nothing that a model said."""
+        return [("body", len(self.body))]
+
     def json(self) -> dict[str, Any]:
         """Return the body as a JSON object. Raises BatchCallError if it is none."""
         try:

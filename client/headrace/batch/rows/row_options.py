@@ -20,6 +20,13 @@ class RowProvider(msgspec.Struct, frozen=True):
     base_url: str
     api: str = ""
 
+    def __repr__(self) -> str:
+        return f"RowProvider(api={self.api!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Return what may be shown: no address, which may have a password in it."""
+        return [("api", self.api)]
+
 
 class RowOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What completes each row of an input. A value that the row itself has goes first, but for ``provider``."""
