@@ -26,29 +26,32 @@ class RowFeed:
         self._rows = _chosen(rows, selection, waiting)
         self._again: deque[Row] = deque()
         self._has_ended = False
+        self._error: Exception | None = None
+        """What the input has raised, behind rows that were read before."""
 
     @property
     def is_empty(self) -> bool:
         """Whether no row is left. Known only after :meth:`take` has returned fewer rows than it was asked for."""
-        return self._has_ended and not self._again
+        return self._has_ended and not self._again and self._error is None
 
     def take(self, count: int, *, reads_on: bool = True) -> list[Row | BadRow]:
-        """Return the next rows, at most ``count``. What the input raises is raised; then it counts as ended.
+        """Return the next rows, at most ``count``.
 
+        What the input raises is raised after the rows before it were returned; then the input counts as ended.
         ``reads_on`` False: only rows that run again.
         """
         taken: list[Row | BadRow] = []
         while self._again and len(taken) < count:
             taken.append(self._again.popleft())
         if reads_on and not self._has_ended and len(taken) < count:
-            wanted = count - len(taken)
             try:
-                taken += (read := list(islice(self._rows, wanted)))
-            except BaseException:
-                self._has_ended = True
-                self._again.extendleft(row for row in reversed(taken) if isinstance(row, Row))
-                raise
-            self._has_ended = len(read) < wanted
+                taken.extend(islice(self._rows, count - len(taken)))  # keeps the rows before an error
+            except Exception as error:  # noqa: BLE001 - it is raised by the next call
+                self._error = error
+            self._has_ended = len(taken) < count
+        if not taken and self._error is not None:
+            raised, self._error = self._error, None
+            raise raised
         return taken
 
     def put_back(self, row: Row) -> None:

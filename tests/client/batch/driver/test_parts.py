@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -59,6 +60,21 @@ def test_a_feed_gives_the_rows_that_wait_and_rows_that_run_again(numbers: list[i
                 feed.put_back(row)
 
     assert sorted(taken) == sorted(numbers + numbers[::3])
+
+
+def test_a_feed_gives_the_rows_before_an_error_of_the_input() -> None:
+    def rows() -> Iterator[Row]:
+        yield chat_row(1)
+        yield chat_row(2)
+        raise ValueError("torn")
+
+    feed = RowFeed(rows(), Selection(None, None, None), None)
+    assert [row.number for row in feed.take(7)] == [1, 2]
+    assert not feed.is_empty
+    with pytest.raises(ValueError, match="torn"):
+        feed.take(7)
+    assert feed.is_empty
+    assert feed.take(7) == []
 
 
 def test_equal_rows_wait_for_the_first_one() -> None:
