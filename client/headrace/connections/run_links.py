@@ -206,7 +206,10 @@ class Links:
         link.outbox.append(message)
 
     def queue_late(self, link: TurnLink, message: msgspec.Struct) -> None:
-        """Send a message with the next one, or within :data:`_LATE` seconds."""
+        """Send a message with the next one, or within :data:`_LATE` seconds. It never overtakes one that was queued before it."""
+        if link.outbox:
+            link.outbox.append(message)
+            return
         link.late.append(message)
         if len(link.late) == 1:
             self._reactor.call_later(_LATE, partial(self.send_late, link))

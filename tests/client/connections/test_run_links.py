@@ -163,3 +163,13 @@ def test_messages_that_are_too_long_for_one_frame_leave_in_several(tmp_path: Pat
     links.close(link)
     links.end()
     router.close()
+
+
+def test_a_lease_that_is_given_back_late_never_overtakes_the_question_for_it(tmp_path: Path) -> None:
+    broker = Broker(tmp_path)
+    question, release = Acquire("sp_new", 1, "openai", "m"), Release("sp_new", 1, "withdrawn")
+    broker.links.queue_late(broker.link, RELEASES[0])
+    broker.links.queue(broker.link, question)
+    broker.links.queue_late(broker.link, release)  # in the same turn: the run was aborted
+    assert broker.hears(4) == [RELEASES[0], question, release]
+    broker.close()
