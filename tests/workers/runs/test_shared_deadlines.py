@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headrace_workers.runs.shared_deadlines import SharedDeadlines
+from headrace_workers.runs.shared_deadlines import MAX_GROUPS, SharedDeadlines
 
 
 class FakeLoop:
@@ -61,6 +61,7 @@ def test_many_runs_have_one_timer_and_an_ended_one_is_not_told() -> None:
     runs = runs_of(loop, 100)
     removes = [deadlines.add(run, 0.0, 10.0) for run in runs]
     for run, remove in zip(runs[:99], removes, strict=False):
+        assert remove is not None
         remove(run, None)
     assert len(loop.timers) == 1
     loop.go_to(11.0)
@@ -79,3 +80,16 @@ def test_other_limits_have_their_own_order() -> None:
     loop.go_to(3.5)
     loop.go_to(101.0)
     assert (later.over_at, long.over_at) == (3.5, 101.0)
+
+
+def test_runs_that_each_have_another_limit_leave_few_timers_behind() -> None:
+    loop = FakeLoop()
+    deadlines = SharedDeadlines(loop, lambda: loop.now)
+    runs = runs_of(loop, 1000)
+    for number, run in enumerate(runs):
+        if (remove := deadlines.add(run, 0.0, 60.0 + number)) is not None:
+            remove(run, None)
+    assert len(loop.timers) == MAX_GROUPS
+    loop.go_to(100.0)
+    assert deadlines.add(runs[-1], 100.0, 5.0) is not None
+    assert all(run.over_at is None for run in runs)

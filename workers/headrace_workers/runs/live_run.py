@@ -147,7 +147,8 @@ class LiveRun:
                 clocks.connected()
                 if (limit := clocks.shared_limit) is not None:
                     self._remove_deadline = self.worker.deadlines.add(self, clocks.started_at, limit)
-                    return
+                    if self._remove_deadline is not None:
+                        return
         self._set_timer()
 
     def time_is_over(self) -> None:

@@ -16,6 +16,8 @@ class EndingRun(Protocol):
         """Look at the clocks: a time limit of the run has passed."""
 
 
+MAX_GROUPS = 16
+"""Different limits at most whose runs share timers. A run with yet another limit needs a timer of its own."""
 RemoveDeadline = Callable[[EndingRun, None], object]
 """Takes a run's deadline away: called with the run and None."""
 
@@ -35,17 +37,22 @@ class SharedDeadlines:
         self._clock = clock
         self._groups: dict[float, _Group] = {}
 
-    def add(self, run: EndingRun, began: float, limit: float) -> RemoveDeadline:
-        """Call the run's ``time_is_over`` ``limit`` seconds after it began, unless its deadline is taken away before."""
-        group = self._groups.get(limit)
+    def add(self, run: EndingRun, began: float, limit: float) -> RemoveDeadline | None:
+        """Call the run's ``time_is_over`` ``limit`` seconds after it began, unless its deadline is taken away before.
+
+        Return None, and call nothing, if runs with too many other limits share timers now.
+        """
+        group = self._groups.get(limit) or self._new_group(limit)
         if group is None:
-            group = self._group(limit)
+            return None
         group.add(run, began + limit)
         return group.remove
 
-    def _group(self, limit: float) -> _Group:
+    def _new_group(self, limit: float) -> _Group | None:
         for other in [limit for limit, group in self._groups.items() if group.is_empty]:
             del self._groups[other]
+        if len(self._groups) >= MAX_GROUPS:
+            return None
         group = self._groups[limit] = _Group(self._loop, self._clock)
         return group
 
