@@ -49,6 +49,8 @@ class DeferredRuns(RowRuns, Protocol):
 
     * There is no window: the job starts all rows of its input, and keeps none of them in memory meanwhile. A row that an
       earlier start of the job has left with the provider is started like the others: it is recognised, and not sent again.
+      A job with a journal takes no row before it has started all. A row that is started again after it was taken is
+      sent again.
     * ``take`` may return rows that were not started now: an earlier start of the job has left them, and they have no
       record yet.
     * After :meth:`end_input`, the job is over as soon as ``state`` has neither running nor waiting rows. Rows that were

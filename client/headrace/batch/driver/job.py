@@ -29,8 +29,10 @@ from headrace.batch.row import BadRow, FinishedRow, Row
 from headrace.batch.row_runs import DeferredRuns, RowRuns, RowRunsState
 from headrace.errors import (
     BudgetExceededError,
+    ConfigurationError,
     EngineUnavailableError,
     HeadraceError,
+    JournalError,
     OutputValidationError,
     PoisonRunError,
     QueueFullError,
@@ -110,8 +112,8 @@ class BatchJob:
             cache=self._cache,
             response_type=options.response_type,
         )
-        on_recorded = None if self._deferred is None else self._deferred.recorded
-        self._recorder = Recorder(self._counts, journal, self._cache, on_recorded)
+        self._journal = journal
+        self._recorder = Recorder(self._counts, journal, self._cache)
 
     def run(self) -> Iterator[EndedRow]:
         """Run all rows that have no final record yet, and yield each after it is recorded.
@@ -187,7 +189,11 @@ class BatchJob:
             rows = self._next_rows(min(room, GROUP))
             if not rows:
                 break
-            to_run = self._not_yet_answered(rows, now)
+            try:
+                to_run = self._not_yet_answered(rows, now)
+            except ConfigurationError as error:
+                self._fail("disk", error)  # the file of answers cannot be read any more
+                break
             if to_run:
                 self._in_flight += len(to_run)
                 self._runs.start(to_run)
@@ -261,6 +267,9 @@ class BatchJob:
         """Take the rows that have ended; wait for one, but not beyond the next thing that is to be done."""
         if self._deferred is not None and self._counts.phase == "aborting":
             return  # the next start finds the rows again
+        if self._starts_all_first:
+            self._pause(now)
+            return
         if self._deferred is None and not self._in_flight:
             if not len(self._recorder) and not self._is_over:
                 self._pause(now)
@@ -338,13 +347,25 @@ class BatchJob:
 
     def _finish(self, finished: FinishedRow, origin: Origin, now: float) -> None:
         """Give a row, and the rows that wait for its answer, their final result."""
-        self._recorder.add(finished, origin, now)
+        if not self._has_ended(finished.row):
+            self._recorder.add(finished, origin, now)
         if self._sharing is None:
             return
         result = finished.result
         shared = result if isinstance(result, HeadraceError) else free(result)
         for row in self._sharing.ended(finished.row):
-            self._recorder.add(FinishedRow(row, shared), "shared", now)
+            if not self._has_ended(row):
+                self._recorder.add(FinishedRow(row, shared), "shared", now)
+
+    def _has_ended(self, row: Row) -> bool:
+        """Return whether a row has its final result.
+
+        An earlier start may have left a row with the provider, and this start may find its answer in an equal row.
+        """
+        if self._deferred is None or (self._sharing is None and self._cache is None):
+            return False
+        is_recorded = self._journal is not None and self._journal.stored_record(row.number) is not None
+        return is_recorded or self._recorder.has(row.number)
 
     def _spent(self, cost: float | None, input_tokens: int, output_tokens: int) -> None:
         self._counts.spent(cost, input_tokens, output_tokens)
@@ -364,6 +385,9 @@ class BatchJob:
             if self._is_idle:
                 raise
             return
+        self._tell_provider(rows)
+        if self._recorder.cache_error is not None:
+            self._fail("disk", self._recorder.cache_error)
         if self._order is not None:
             for row in rows:
                 self._order.end(row.number, row)
@@ -371,6 +395,14 @@ class BatchJob:
         self._counts.reading_since = monotonic()
         yield rows
         self._counts.read(monotonic())
+
+    def _tell_provider(self, rows: Sequence[EndedRow]) -> None:
+        """Say which rows of a provider are recorded."""
+        if self._deferred is not None and rows:
+            try:
+                self._deferred.recorded([row.number for row in rows])
+            except HeadraceError as error:
+                self._fail("disk", error)
 
     # The end.
 
@@ -406,7 +438,19 @@ class BatchJob:
         """Whether further rows of the input may be read. If not, too many rows wait in memory for the end of another."""
         if self._sharing is not None and self._sharing.waiting >= _MOST_SHARING:
             return False
-        return self._order is None or len(self._order) < max(_MOST_UNORDERED, 4 * self._window.size)
+        if self._order is None or self._deferred is not None:
+            return True  # a provider gets all rows at once: a part of them could take a day
+        return len(self._order) < max(_MOST_UNORDERED, 4 * self._window.size)
+
+    @property
+    def _starts_all_first(self) -> bool:
+        """Whether all rows are to be started before one is taken: with a provider, where earlier starts have left rows.
+
+        A row that has ended would be sent a second time if the job came to it only then.
+        """
+        if self._deferred is None or self._journal is None or self._counts.phase != "running":
+            return False
+        return not self._feed.is_empty and self._reads_on
 
     def _pause(self, now: float) -> None:
         """Wait for the moment when a row may be started again."""
@@ -419,7 +463,8 @@ class BatchJob:
     def _patience_of_take(self, now: float) -> float:
         """Return how long to wait for an ended row, in seconds. Tells a provider that all rows are there."""
         if self._deferred is not None:
-            if self._counts.phase == "running" and not self._feed.is_empty and not self._is_held():
+            is_reading = not self._feed.is_empty and self._reads_on
+            if self._counts.phase == "running" and is_reading and not self._is_held():
                 return 0.0
             if not self._has_ended_input and not self._is_held():
                 self._has_ended_input = True
@@ -437,8 +482,8 @@ class BatchJob:
             self._in_flight -= len(finished)
             for row in finished:
                 self._judge(row, now, is_alone=False)
-        with contextlib.suppress(RecordWriteError):  # the rows run again at the next start
-            self._recorder.write(monotonic())
+        with contextlib.suppress(RecordWriteError, JournalError):  # the rows run again at the next start
+            self._tell_provider(self._recorder.write(monotonic()))
         self._feed.close()
         if self._cache is not None:
             self._cache.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -14,7 +13,7 @@ from headrace.batch.journal.job_records import RowRecord
 from headrace.batch.journal.journal import Journal
 from headrace.batch.records.record_lines import error_code, failure_line, success_line
 from headrace.batch.row import BadRow, FinishedRow
-from headrace.errors import HeadraceError, OutputValidationError, RecordWriteError
+from headrace.errors import ConfigurationError, HeadraceError, OutputValidationError, RecordWriteError
 from headrace.types import Usage
 
 COMMIT_AFTER = 0.2
@@ -41,22 +40,17 @@ class EndedRow(msgspec.Struct, frozen=True):
 class Recorder:
     """The rows that have ended and are not recorded yet.
 
-    ``journal`` None: nothing is kept, and each row counts as done at once. ``on_recorded``: called with the numbers of rows
-    that are recorded now.
+    ``journal`` None: nothing is kept, and each row counts as done at once. ``cache_error``: why answers are no longer put
+    into ``cache``; the rows are recorded all the same.
     """
 
-    def __init__(
-        self,
-        counts: JobCounts,
-        journal: Journal | None,
-        cache: AnswerCache | None,
-        on_recorded: Callable[[Sequence[int]], None] | None = None,
-    ) -> None:
+    def __init__(self, counts: JobCounts, journal: Journal | None, cache: AnswerCache | None) -> None:
         self._counts = counts
         self._journal = journal
         self._cache = cache
-        self._on_recorded = on_recorded
+        self.cache_error: ConfigurationError | None = None
         self._rows: list[tuple[EndedRow, str]] = []
+        self._numbers: set[int] = set()
         self._records: list[RowRecord] = []
         self._answers: list[tuple[bytes, Answer]] = []
         self._due = 0.0
@@ -65,6 +59,10 @@ class Recorder:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def has(self, number: int) -> bool:
+        """Return whether a row is among them."""
+        return number in self._numbers
 
     def add(self, finished: FinishedRow | BadRow, origin: Origin, now: float) -> None:
         """Take a row that has ended. ``now``: on the monotonic clock."""
@@ -79,7 +77,9 @@ class Recorder:
             code = ""
             if self._cache is not None and result is not None and origin != "cache":
                 self._answers.append((finished.row.hash, result))
-        self._rows.append((EndedRow(finished, origin), code))
+        ended = EndedRow(finished, origin)
+        self._rows.append((ended, code))
+        self._numbers.add(ended.number)
         if self._journal is not None:
             self._records.append(_record(finished, code, origin))
 
@@ -97,9 +97,6 @@ class Recorder:
 
     def write(self, now: float) -> list[EndedRow]:
         """Make all records durable, and return their rows. Raises RecordWriteError: then they are kept for another try."""
-        if self._cache is not None and self._answers:
-            self._cache.add(self._answers)
-            self._answers = []
         if self._journal is not None and self._records:
             try:
                 self._journal.record(self._records)
@@ -108,9 +105,14 @@ class Recorder:
                 self._is_blocked = True
                 raise
             self._is_blocked = False
-            if self._on_recorded is not None:
-                self._on_recorded([record.number for record in self._records])
+        if self._cache is not None and self.cache_error is None:
+            try:
+                self._cache.add(self._answers)
+            except ConfigurationError as error:
+                self.cache_error = error
+        self._answers = []
         rows, self._rows, self._records = self._rows, [], []
+        self._numbers.clear()
         ended = self._counts.ended
         for row, code in rows:
             ended(row.origin, code)

@@ -153,6 +153,8 @@ class ProviderRuns:
         self._to_encode: list[StoredRow] = []
         self._passed = 0
         """The highest number of a row that was started: the job has come so far in its input."""
+        self._failed_early: set[int] = set()
+        """Rows that the provider refused before the job has come to them. Rare."""
         self._has_ended_input = False
         self._is_cancelling = False
         self._is_closed = False
@@ -166,8 +168,12 @@ class ProviderRuns:
         """Put rows into batches. A row that is with the provider already is not sent again."""
         self._storing.begin_group()
         for row in rows:
+            is_new = row.number > self._passed
             self._passed = max(self._passed, row.number)
-            if self._held.has(row.number) and not self._handing_out.has_handed_out(row.number):
+            if is_new and row.number in self._failed_early:
+                continue
+            # A row that was taken, and is started again, has an answer that the job does not accept.
+            if self._held.has(row.number) and (is_new or not self._handing_out.has_handed_out(row.number)):
                 continue
             self.recorded((row.number,))
             try:
@@ -396,6 +402,8 @@ class ProviderRuns:
             now = self._moved.now(part, stored)
             if stored.number in wanted and now.number and self._is_wanted(now.number):
                 self._finish(now, error_of(part, stored.number, failed, stored.provider))
+                if now.number > self._passed:
+                    self._failed_early.add(now.number)
         self._held.lose(self._moved.numbers(part, numbers))
 
     def _take_back(self, rows: Iterable[StoredRow]) -> None:

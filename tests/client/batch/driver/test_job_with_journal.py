@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace import HeadraceError, RateLimitError, RecordWriteError, RunLocalResult
+from headrace import ConfigurationError, HeadraceError, RateLimitError, RecordWriteError, RunLocalResult
 from headrace.batch.driver.engine_patience import EnginePatience
 from headrace.batch.driver.job import BatchJob
 from headrace.batch.driver.options import BatchOptions
@@ -222,3 +224,81 @@ def test_rows_that_are_left_to_a_provider_are_started_at_once_and_found_again(tm
     assert len(provider.sent) == 500
     assert sorted(provider.recorded_numbers) == [*range(1, 501)]
     assert len(records(tmp_path)) == 500
+
+
+class EagerProvider(FakeProvider):
+    """A provider that ends rows before the job has started all of them again."""
+
+    def take(self, timeout: float) -> list[FinishedRow]:
+        self.has_all = True
+        return super().take(timeout)
+
+
+def test_a_row_that_ends_before_the_job_has_come_to_it_again_is_not_sent_twice(tmp_path: Path) -> None:
+    rows = chat_rows(500)
+    provider = EagerProvider()
+    provider.start([row for row in rows if isinstance(row, Row)])
+    with scanned(tmp_path, rows) as journal:
+        assert len([*job_of(provider, rows, journal).run()]) == 500
+    assert len(provider.sent) == 500
+
+
+@pytest.mark.parametrize("options", [{"is_ordered": True}, {"dedupe": True}])
+def test_any_number_of_rows_can_wait_for_others_at_a_provider(options: dict[str, Any]) -> None:
+    rows = [chat_row(number, "the same" if "dedupe" in options else "") for number in range(1, 10_001)]
+    job = BatchJob(FakeProvider(), rows, None, BatchOptions(**options))
+    ended = [row.number for row in job.run()]
+    assert ended == [row.number for row in rows]
+
+
+def test_a_provider_is_told_of_ended_rows_also_without_a_journal() -> None:
+    provider = FakeProvider()
+    rows = chat_rows(600)
+    assert len([*BatchJob(provider, rows, None, BatchOptions()).run()]) == 600
+    assert sorted(provider.recorded_numbers) == [*range(1, 601)]
+
+
+def test_a_row_at_a_provider_that_got_the_answer_of_an_equal_row_has_one_record(tmp_path: Path) -> None:
+    rows = [chat_row(number, "the same") for number in range(1, 11)]
+    provider = FakeProvider()
+    provider.start(rows)
+    with scanned(tmp_path, rows) as journal:
+        assert len([*job_of(provider, rows, journal, dedupe=True).run()]) == 10
+    assert sorted(records(tmp_path)) == sorted(row.id for row in rows)
+
+
+class UnforgettingProvider(FakeProvider):
+    """A provider whose batches cannot be forgotten, because the disk is full."""
+
+    def recorded(self, numbers: Sequence[int]) -> None:
+        super().recorded(numbers)
+        raise RecordWriteError("journal.sqlite", "No space left on device")
+
+
+def test_rows_are_recorded_once_if_the_disk_is_full_just_after_their_records(tmp_path: Path) -> None:
+    rows = chat_rows(500)
+    with scanned(tmp_path, rows) as journal:
+        job = job_of(UnforgettingProvider(), rows, journal)
+        with pytest.raises(RecordWriteError):
+            [*job.run()]
+    assert job.progress().stop_reason == "disk"
+    assert sorted(records(tmp_path)) == sorted(row.id for row in rows)
+
+
+def test_a_cache_that_breaks_ends_the_job_and_loses_no_answer(tmp_path: Path) -> None:
+    cache = tmp_path / "answers"
+
+    def answering(row: Row) -> RunLocalResult[Any]:
+        if row.number == 40:
+            with closing(sqlite3.connect(cache)) as database:
+                database.execute("DROP TABLE answers")
+        return answer_to(row)
+
+    rows = chat_rows(1000)
+    runs = FakeRuns(answering, turn=lambda flying: flying[:16])
+    with scanned(tmp_path, rows) as journal:
+        job = job_of(runs, rows, journal, cache=cache)
+        with pytest.raises(ConfigurationError):
+            [*job.run()]
+    assert len(runs.started) < 1000
+    assert sorted(records(tmp_path)) == sorted(row.id for row in runs.started)
