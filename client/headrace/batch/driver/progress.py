@@ -27,7 +27,7 @@ class BatchProgress(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
     """Rows with an error, recorded, in this start of the job."""
     done_before: int = 0
-    """Rows that earlier starts of the job finished; with ``limit`` or ``sample``, their failed rows too."""
+    """Rows with an answer from earlier starts of the job."""
     failed_before: int = 0
     """Rows that earlier starts of the job recorded as failed."""
     shared: int = 0

@@ -62,7 +62,7 @@ class RowTargets:
 
     def _found(self, model: object, provider: object, kind: RowKind) -> RowTarget:
         if model is None:
-            raise InvalidRequestError("is missing: name it in the row, or give --model for all rows", "model")
+            raise InvalidRequestError("is missing: name it in the row, or give --model (model=) for all rows", "model")
         name, own_name = provider_and_model(model, provider, self._names, takes_any_provider=self._takes_any)
         arguments = {"model": str(model)} if provider is None else {"model": str(model), "provider": name}
         if kind == "responses" and (other := self._responses_of(name)) is not None:
