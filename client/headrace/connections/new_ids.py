@@ -5,6 +5,7 @@ With wholly random ids each row changes other pages of an index: of 100,000 span
 
 from __future__ import annotations
 
+import os
 import random
 from time import monotonic
 
@@ -13,11 +14,17 @@ _WINDOW = 1 / 16
 
 
 class IdSource:
-    """Makes ids for one process. Safe with threads; a forked child's ids differ from its parent's."""
+    """Makes ids for one process. Safe with threads. A forked child calls :meth:`begin`: else its ids are those of its parent."""
 
-    __slots__ = ("_shared",)
+    __slots__ = ("_random", "_shared")
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Make other ids from now on."""
+        # Unique, but not secret. Not the generator of the ``random`` module: a program may give that one a fixed seed.
+        self._random = random.Random()  # noqa: S311
         self._shared = (0.0, 0)  # until when, and the bits
 
     def new_id(self, prefix: str) -> str:
@@ -25,11 +32,12 @@ class IdSource:
         now = monotonic()
         until, bits = self._shared
         if now >= until:
-            # Unique, but not secret. Python seeds it at the start, and again in each forked child.
-            bits = random.getrandbits(16) << 48
+            bits = self._random.getrandbits(16) << 48
             self._shared = now + _WINDOW, bits
-        return f"{prefix}{bits | random.getrandbits(48):016x}"
+        return f"{prefix}{bits | self._random.getrandbits(48):016x}"
 
 
-new_id = IdSource().new_id
+_of_process = IdSource()
+os.register_at_fork(after_in_child=_of_process.begin)
+new_id = _of_process.new_id
 """Makes ids for this process."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import re
 
 import pytest
@@ -27,3 +29,24 @@ def test_ids_of_one_moment_begin_alike_and_later_ones_otherwise(monkeypatch: pyt
         now += 0.1
     assert all(len(each) == 1 for each in beginnings)
     assert len(set().union(*beginnings)) > 45
+
+
+def test_ids_differ_in_programs_that_seed_their_random_numbers_alike() -> None:
+    ids: set[str] = set()
+    for _ in range(2):
+        random.seed(42)
+        source = IdSource()
+        ids |= {source.new_id("sp_") for _ in range(100)}
+    assert len(ids) == 200
+
+
+def test_a_forked_child_has_ids_of_its_own() -> None:
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(write, new_ids.new_id("sp_").encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(read, 100).decode() != new_ids.new_id("sp_")
+    os.close(read)
+    os.close(write)
