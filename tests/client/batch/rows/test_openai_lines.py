@@ -71,7 +71,9 @@ OWN_KEYS = {
     "user": st.text(max_size=5),
     "web_search_options": st.just({"search_context_size": "low"}),
     "guided_json": st.just({"type": "object"}),
-    "x-unknown": st.recursive(st.none() | st.integers() | st.text(max_size=3), st.lists, max_leaves=3),
+    "x-unknown": st.recursive(
+        st.none() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=3), st.lists, max_leaves=3
+    ),
 }
 CHAT_BODIES = st.fixed_dictionaries(
     {"model": st.just("gpt-4o"), "messages": st.just(HELLO)},
@@ -317,7 +319,7 @@ RESPONSES_BODIES = st.fixed_dictionaries(
         "prompt_cache_key": st.text(max_size=4),
         "user": st.text(max_size=4),
         "tools": st.just([{"type": "web_search"}]),
-        "x-unknown": st.integers() | st.lists(st.text(max_size=2)),
+        "x-unknown": st.integers(-(2**63), 2**64 - 1) | st.lists(st.text(max_size=2)),
     },
 )
 
