@@ -154,6 +154,7 @@ class EngineRuns:
 
     def _submit(self, delivery: OpenRun, now: float) -> None:
         if delivery.outcome.has_ended:
+            self._open_runs.runs.discard(delivery)
             return  # it was given up before this thread began it
         span_id = delivery.span_id
         if self._history is not None:

@@ -12,9 +12,10 @@ import pytest
 
 from headrace.connections.connection import Connection
 from headrace.connections.engine_link import EngineLink
-from headrace.errors import EngineUnavailableError, HeadraceError
+from headrace.errors import EngineUnavailableError, HeadraceError, RunError
 from headrace.runs.delivery import Delivery, RunHandle
 from headrace.runs.result_future import ResultFuture
+from headrace.runs.row_run import EndedRuns, RowRun
 from headrace.runs.run_plan import RunPlan
 from headrace.runs.session import Session
 from headrace.transport.reactor import Reactor
@@ -149,3 +150,23 @@ def asked(broker: socket.socket, count: int) -> list[tuple[str, bool]]:
             messages = to_broker.decode(frame)[1]
             found += [(message.span_id, message.is_repeat) for message in messages if isinstance(message, Acquire)]
     return found
+
+
+def test_rows_that_are_given_up_before_they_begin_are_open_no_more(reactor: Reactor, tmp_path: Path) -> None:
+    source = EngineThatStays(tmp_path)
+    connection = Connection(reactor, source, 1, 60.0)
+    ended, may_go_on = EndedRuns(), threading.Event()
+    ended.use(connection)
+    reactor.call(lambda: may_go_on.wait(60) and None)  # the I/O thread is late
+    plans = [RunPlan(f"sp_{number}", "openai", "gpt-4o", b"", streams=False) for number in range(3)]
+    rows = [RowRun(Session(plan), "tr_0000000000000000", time.monotonic(), 1, ended) for plan in plans]
+    connection.submit_all(rows)
+    for row in rows:
+        row.give_up(RunError(row.span_id, "the job was stopped"))
+    may_go_on.set()
+
+    done = threading.Event()
+    connection.post_close(done.set)
+    assert done.wait(60)
+    assert (ended.take(), source.starts) == (rows, 0)
+    assert not connection.runs
