@@ -157,7 +157,11 @@ def test_rows_that_are_given_up_before_they_begin_are_open_no_more(reactor: Reac
     connection = Connection(reactor, source, 1, 60.0)
     ended, may_go_on = EndedRuns(), threading.Event()
     ended.use(connection)
-    reactor.call(lambda: may_go_on.wait(60) and None)  # the I/O thread is late
+
+    def be_late() -> None:
+        assert may_go_on.wait(60)
+
+    reactor.call(be_late)
     plans = [RunPlan(f"sp_{number}", "openai", "gpt-4o", b"", streams=False) for number in range(3)]
     rows = [RowRun(Session(plan), "tr_0000000000000000", time.monotonic(), 1, ended) for plan in plans]
     connection.submit_all(rows)
