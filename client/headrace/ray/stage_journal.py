@@ -133,9 +133,11 @@ class StageJournal:
                 self._numbers[entry.name] = len(self._files)
                 self._files.append(_ReadFile(Path(entry.path)))
         self._index.execute("BEGIN")
-        for number, file in enumerate(self._files[1:], 1):
-            self._read_on(number, file)
-        self._index.execute("COMMIT")
+        try:
+            for number, file in enumerate(self._files[1:], 1):
+                self._read_on(number, file)
+        finally:
+            self._index.execute("COMMIT")  # also what was read before an error
 
     def _read_on(self, number: int, file: _ReadFile) -> None:
         try:

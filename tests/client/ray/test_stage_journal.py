@@ -76,3 +76,14 @@ def test_the_journal_is_for_its_user_only_and_says_where_it_cannot_be(tmp_path: 
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="file/j"):
         StageJournal(tmp_path / "file" / "j", "run")
+
+
+def test_a_file_that_cannot_be_read_for_a_while_spoils_nothing(tmp_path: Path) -> None:
+    with journal_of(tmp_path) as journal, journal_of(tmp_path) as other:
+        other.add(KEYS[0], {"answer": "a"}, is_failure=False)
+        unreadable = tmp_path / "other.jsonl"
+        unreadable.mkdir()  # reading it raises OSError, as a network file system may
+        with pytest.raises(OSError, match="directory"):
+            journal.find(KEYS)
+        unreadable.rmdir()
+        assert journal.find(KEYS) == {KEYS[0]: {"answer": "a"}}

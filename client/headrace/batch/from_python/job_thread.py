@@ -54,13 +54,19 @@ class JobThread:
         self._make_runs = make_runs
         self._check = check
         self._job: BatchJob | None = None
+        self._interrupts = 0
+        self._lock = threading.RLock()  # a signal handler may interrupt the job while its own thread does
         self._has_begun = threading.Event()
         self._thread = threading.Thread(target=self._work, name="headrace-batch", daemon=True)
         self._thread.start()
 
     def wait_until_begun(self) -> None:
         """Wait until the rows are known to the journal. Raises what is wrong with them."""
-        self._has_begun.wait()
+        try:
+            self._has_begun.wait()
+        except BaseException:  # Ctrl-C: nobody takes the results
+            self.close()
+            raise
         if self._job is None and self.handover.error is not None:
             raise self.handover.error
 
@@ -75,8 +81,10 @@ class JobThread:
 
     def interrupt(self) -> None:
         """Start no further rows. The second call aborts what runs."""
-        if self._job is not None:
-            self._job.interrupt()
+        with self._lock:
+            self._interrupts += 1
+            if self._job is not None:
+                self._job.interrupt()
 
     def close(self) -> None:
         """Abort what runs. Returns at once."""
@@ -109,7 +117,10 @@ class JobThread:
             runs = stack.enter_context(self._make_runs(options, journal))
             to_run = () if options.cancels_batches else rows
             job = BatchJob(runs, to_run, journal, options, check=self._check, is_held=lambda: self.handover.is_full)
-            self._job = job
+            with self._lock:
+                self._job = job
+                for _ in range(self._interrupts):
+                    job.interrupt()
             if self.handover.is_closed:
                 return
             self._has_begun.set()

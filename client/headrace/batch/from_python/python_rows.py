@@ -18,6 +18,7 @@ from headrace.errors import InvalidRequestError
 from headrace.files.private_files import open_private
 
 _encode = msgspec.json.Encoder().encode
+_KEY = "provider_api_key"
 _decode = msgspec.json.Decoder().decode
 
 
@@ -64,7 +65,7 @@ class SpooledRows:
         self._path = path
         descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         with open(descriptor, "wb") as file:
-            file.writelines(_encode(_plain(item, number)) + b"\n" for number, item in enumerate(items, 1))
+            file.writelines(_line_of(item, number) for number, item in enumerate(items, 1))
 
     def __iter__(self) -> Iterator[Row | BadRow]:
         with self._path.open("rb") as file:
@@ -95,6 +96,18 @@ def row_of(reader: RowReader, number: int, item: Any) -> Row | BadRow:
         return reader.read_mapping(number, {"messages": list(item)})
     what = "a dict or a text" if reader.needs_records else "a dict, a text or a list of messages"
     return BadRow(number, line_id(number), f"takes {what}, not {type(item).__name__}")
+
+
+def _line_of(item: Any, number: int) -> bytes:
+    """Return an item as a line of JSON."""
+    try:
+        plain = _plain(item, number)
+        if isinstance(plain, dict) and _KEY in plain:
+            plain = plain | {_KEY: ""}  # the row is refused, and its key is not written
+        return _encode(plain) + b"\n"
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        reason = f"row {number} cannot be written to the file that path needs: {error}; give the rows as a list"
+        raise InvalidRequestError(reason, "rows") from None
 
 
 def _plain(item: Any, number: int) -> Any:

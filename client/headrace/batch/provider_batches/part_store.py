@@ -67,7 +67,7 @@ class NoJournal:
 
 
 def stored_parts(directory: Path) -> list[Part]:
-    """Return the parts of a job in a directory, also while the job runs. None of them if there is no job.
+    """Return the parts of a job in a directory, also while the job runs. None of them if there is no job, or if its journal is damaged.
 
     Raises JournalError if the journal cannot be read.
     """
@@ -81,6 +81,8 @@ def stored_parts(directory: Path) -> list[Part]:
         if "no such table" in str(error):
             return []
         raise JournalError(str(path), f"the journal cannot be read: {error}") from None
+    except sqlite3.DatabaseError:
+        return []  # it is damaged: who opens the journal says so
 
 
 def _parts(connection: sqlite3.Connection) -> list[Part]:
