@@ -206,7 +206,7 @@ class EngineRuns:
             match command:
                 case TellWorker():
                     self._tell_worker(delivery, command)
-                case AskBroker(Release() as release) if delivery.is_of_job and monotonic() >= self._waited_until:
+                case AskBroker(Release(outcome="finished") as release) if self._may_be_late(delivery):
                     self._engine.give_back_late(release)
                 case AskBroker():
                     self._engine.ask(command.message)
@@ -218,6 +218,10 @@ class EngineRuns:
                     self._hedges[command.span_id] = delivery
                 case HedgeEnded():
                     self._hedges.pop(command.span_id, None)
+
+    def _may_be_late(self, delivery: OpenRun) -> bool:
+        """Return whether the lease of a run that has finished may be given back late. The broker hears of failures at once."""
+        return delivery.is_of_job and monotonic() >= self._waited_until
 
     def _tell_worker(self, delivery: OpenRun, command: TellWorker) -> None:
         try:
