@@ -223,11 +223,12 @@ class BatchClient:
     def _async_results(self, rows: Any, response_type: object, arguments: Mapping[str, Any]) -> AsyncBatchResults[Any]:
         import asyncio
 
-        from headrace.batch.from_python.async_batch_results import AsyncBatchResults, items_of
+        from headrace.batch.from_python.async_batch_results import AsyncBatchResults, AsyncItems
 
+        items = None
         if isinstance(rows, AsyncIterable):
-            rows = items_of(rows, asyncio.get_running_loop())
-        return AsyncBatchResults(self._begin_job(rows, response_type, arguments))
+            rows = items = AsyncItems(rows, asyncio.get_running_loop())
+        return AsyncBatchResults(self._begin_job(rows, response_type, arguments), items)
 
     def _begin_job(self, rows: Any, response_type: object, arguments: Mapping[str, Any]) -> JobThread:
         """Check the arguments, and start the job in a thread of its own. Raises InvalidRequestError."""

@@ -39,7 +39,11 @@ class JobResults(Generic[T_co]):
     def __del__(self) -> None:
         # A finalizer runs in any thread: so it does not wait.
         if not self._is_over and os.getpid() == self._pid:
-            self._job.close()
+            self._close_job()
+
+    def _close_job(self) -> None:
+        """Abort what runs. Returns at once."""
+        self._job.close()
 
     def next_group(self) -> bool:
         """Take further results, if there are some. Raises the job's error, and StopIteration at its end."""
@@ -84,7 +88,7 @@ class BatchResults(JobResults[T_co], Iterator[BatchResult[T_co]]):
         """Abort what runs, and wait until what has ended is recorded. May be called more than once."""
         if not self._is_over:
             self._is_over = True
-            self._job.close()
+            self._close_job()
             self._job.join()
 
     def __enter__(self) -> Self:
