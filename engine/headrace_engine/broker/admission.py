@@ -183,6 +183,7 @@ class Admission:
             or first.is_hedge
             or self._lanes.no_room(self._owner(client))
             or self._gates.refusal(first, self._now) is not None
+            or self._gates.gate_of(first) is not None  # again: where gates are many, the question made place for one
         )
 
     def _queue(self, run: WaitingRun, gate: Gate | None) -> list[Send]:

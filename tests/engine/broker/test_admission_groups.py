@@ -16,7 +16,7 @@ from headrace_engine.broker.choice import choose, choose_many
 from headrace_engine.broker.client_shares import ClientShares
 from headrace_engine.broker.connected_workers import ConnectedWorker, ConnectedWorkers
 from headrace_engine.broker.waiting_run import WaitingRun
-from headrace_engine.limits.gate import GateWait
+from headrace_engine.limits.gate import GateWait, Refusal
 from tests.engine.broker.false_gates import FalseGate, FalseGates
 
 ANN, BOB = b"ann", b"bob"
@@ -112,6 +112,20 @@ def test_a_group_before_a_gate_gets_what_the_gate_lets_go() -> None:
     assert leases(answers) == [("a", 1), ("b", 1)]
     assert leases(admission.released_many(ANN, [Release("b", 1, "finished")], 0.0)) == [("c", 1)]
     assert gate.left == [("b", "finished")]
+
+
+class CrowdedGates(FalseGates):
+    """There is no place for one more gate until somebody asks whether runs are refused: then idle gates are forgotten."""
+
+    def refusal(self, question: Acquire, now: float) -> Refusal | None:
+        self.gates.setdefault(question.model, FalseGate(question.model, 1))
+        return super().refusal(question, now)
+
+
+def test_a_group_whose_gate_is_made_when_it_asks_gets_what_the_gate_lets_go() -> None:
+    admission = Admission(10, 10, CrowdedGates())
+    admission.worker_joined("w1", "ipc://w1", 1)
+    assert leases(admission.acquired_many(ANN, questions("a", "b", "c"), 0.0)) == [("a", 1)]
 
 
 # Compared with an admission that is told the same in single messages.
