@@ -44,6 +44,11 @@ class BadRow(msgspec.Struct, frozen=True):
     argument: str | None = None
     form: RowForm = "short"
 
+    @property
+    def text(self) -> str:
+        """The problem, after the name of the wrong field."""
+        return self.problem if self.argument is None else f"{self.argument}: {self.problem}"
+
 
 class FinishedRow(msgspec.Struct, frozen=True):
     """A row that has ended: with its result, or with the error that says why there is none."""

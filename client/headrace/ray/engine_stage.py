@@ -16,7 +16,7 @@ from headrace.batch.rows.row_options import RowOptions
 from headrace.batch.rows.row_reader import RowReader
 from headrace.client import Client
 from headrace.errors import InvalidRequestError
-from headrace.ray.input_order import InputOrder
+from headrace.ray.piece_order import PieceOrder
 from headrace.ray.stage_columns import Columns, ColumnWriter, columns_of, table_of
 from headrace.ray.stage_journal import StageJournal, row_key
 
@@ -109,7 +109,7 @@ class EngineStage:
         self._writer.check_names(table.column_names)
         rows = self._rows(table)
         keys = self._keys(table, rows)
-        order: InputOrder[Columns] = InputOrder(len(rows), _PIECE)
+        order: PieceOrder[Columns] = PieceOrder(len(rows), _PIECE)
         known = self._journal.find(list(keys.values())) if self._journal is not None else {}
         to_run: list[Row | BadRow] = []
         for row in rows:
@@ -121,7 +121,7 @@ class EngineStage:
         yield from self._pieces(table, order)
         with closing(cast("Generator[EndedRow]", self._job(to_run).run())) as ended_rows:
             for ended in ended_rows:
-                number = _number_of(ended.finished)
+                number = ended.number
                 columns = columns_of(ended.finished)
                 if self._journal is not None and number in keys:
                     self._journal.add(keys[number], columns, is_failure="error" in columns)
@@ -162,16 +162,12 @@ class EngineStage:
         runs = self._client._row_runs(self._options.of_all_rows())  # noqa: SLF001
         return BatchJob(runs, rows, None, self._options)
 
-    def _pieces(self, table: pyarrow.Table, order: InputOrder[Columns]) -> Iterator[pyarrow.Table]:
+    def _pieces(self, table: pyarrow.Table, order: PieceOrder[Columns]) -> Iterator[pyarrow.Table]:
         while (piece := order.take()) is not None:
             begin, rows = piece
             if self._journal is not None:
                 self._journal.sync()  # what Ray has read must not be run again
             yield self._writer.added(table.slice(begin, len(rows)), rows)
-
-
-def _number_of(finished: Any) -> int:
-    return int(finished.number if isinstance(finished, BadRow) else finished.row.number)
 
 
 def _without_nulls(value: Any) -> Any:

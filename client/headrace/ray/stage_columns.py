@@ -43,7 +43,7 @@ _OF_VECTORS = {"embedding": "vector"} | _SHARED
 def columns_of(finished: FinishedRow | BadRow) -> Columns:
     """Return the columns of a row that has ended. Columns that are not in the dict are null."""
     if isinstance(finished, BadRow):
-        return {"error": error_code(finished), "error_message": finished.problem}
+        return {"error": error_code(finished), "error_message": finished.text}
     result = finished.result
     if isinstance(result, HeadraceError):
         return {"error": error_code(result), "error_message": str(result)}

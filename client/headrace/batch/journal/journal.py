@@ -129,33 +129,25 @@ class Journal:
 
     def waiting_numbers(self) -> Iterator[int]:
         """Iterate the numbers of the rows without a record, in order. Rows may be recorded meanwhile. Memory is bounded."""
-        last = 0
-        while chunk := self._connection.execute(
+        return self._each_number(
             "SELECT number FROM rows WHERE number > ?"
-            " AND NOT EXISTS (SELECT 1 FROM records WHERE records.number = rows.number) ORDER BY number LIMIT ?",
-            (last, _CHUNK),
-        ).fetchall():
-            last = chunk[-1][0]
-            for (number,) in chunk:
-                yield number
+            " AND NOT EXISTS (SELECT 1 FROM records WHERE records.number = rows.number) ORDER BY number LIMIT ?"
+        )
 
     def numbers(self) -> Iterator[int]:
         """Iterate the numbers of all rows, in order. Memory is bounded."""
-        last = 0
-        while chunk := self._connection.execute(
-            "SELECT number FROM rows WHERE number > ? ORDER BY number LIMIT ?", (last, _CHUNK)
-        ).fetchall():
-            last = chunk[-1][0]
-            for (number,) in chunk:
-                yield number
+        return self._each_number("SELECT number FROM rows WHERE number > ? ORDER BY number LIMIT ?")
 
     def failed_numbers(self) -> Iterator[int]:
         """Iterate the numbers of the rows whose record is a failure, in order. Memory is bounded."""
+        return self._each_number(
+            "SELECT number FROM records WHERE file = ? AND number > ? ORDER BY number LIMIT ?", ERRORS_FILE
+        )
+
+    def _each_number(self, query: str, *values: int) -> Iterator[int]:
+        """Iterate the numbers that ``query`` finds. After ``values`` it takes the last number before, and how many to find."""
         last = 0
-        while chunk := self._connection.execute(
-            "SELECT number FROM records WHERE file = ? AND number > ? ORDER BY number LIMIT ?",
-            (ERRORS_FILE, last, _CHUNK),
-        ).fetchall():
+        while chunk := self._connection.execute(query, (*values, last, _CHUNK)).fetchall():
             last = chunk[-1][0]
             for (number,) in chunk:
                 yield number

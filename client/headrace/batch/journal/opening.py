@@ -14,7 +14,7 @@ from headrace.batch.journal.job_files import JOURNAL, JobFiles
 from headrace.batch.journal.job_lock import lock_job
 from headrace.batch.journal.output_writing import check_suffix
 from headrace.batch.journal.record_file import RecordFile, sync_directory
-from headrace.batch.journal.repair import adopt, check_fit
+from headrace.batch.journal.repair import NOT_OF_A_JOB, adopt, check_fit
 from headrace.batch.journal.rewriting import finish_rewriting
 from headrace.batch.journal.tables import BOTH_FILES, ERRORS_FILE, PUT, RESULTS_FILE, OtherVersionError, connect, remove
 from headrace.errors import JobLockedError, JournalError, OutputConflictError
@@ -132,8 +132,7 @@ def _open_parts(job: OpenedJob) -> None:
     if force:
         return
     if files.output is not None and files.output.exists() and _is_new(job.connection):
-        reason = "there is such a file already, and no journal of a job that made it; choose another output, or overwrite it with --force (force=True)"
-        raise OutputConflictError(str(files.output), reason)
+        raise OutputConflictError(str(files.output), NOT_OF_A_JOB)
     job.connection.execute("BEGIN IMMEDIATE")
     try:
         check_fit(job.connection, job.record_files, may_lack=job.options.changed)

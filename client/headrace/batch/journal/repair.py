@@ -14,6 +14,11 @@ INSERT_RECORD = "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 _ADVICE = "Put the file back as the job left it; or run all rows again, with --force (force=True)"
+NOT_OF_A_JOB = (
+    "there is such a file already, and no journal of a job that made it; choose another output, or overwrite it with "
+    "--force (force=True)"
+)
+"""Why a file that exists cannot be an output."""
 _UNKNOWN_KIND = "unknown"
 
 
@@ -35,8 +40,7 @@ def check_fit(connection: sqlite3.Connection, files: dict[int, RecordFile], *, m
             )
             raise OutputConflictError(str(file.path), reason)
         elif is_new and file.size:
-            reason = "there is such a file already, and no journal of a job that made it; choose another output, or overwrite it with --force (force=True)"
-            raise OutputConflictError(str(file.path), reason)
+            raise OutputConflictError(str(file.path), NOT_OF_A_JOB)
         elif length and file.read(length - 1, 1) != b"\n":
             raise OutputConflictError(str(file.path), f"it was changed: no record ends at byte {length}. {_ADVICE}")
 

@@ -144,13 +144,12 @@ def failure_facts(error: HeadraceError | BadRow) -> FailureFacts:
     """Return the facts of a failure, with its code and its message."""
     code = error_code(error)
     if isinstance(error, BadRow):
-        message = error.problem if error.argument is None else f"{error.argument}: {error.problem}"
         return FailureFacts(
             code=code,
-            message=message,
+            message=error.text,
             error_class="BadRow",
             argument=error.argument,
-            reason=_other(error.problem, message),
+            reason=_other(error.problem, error.text),
         )
     reason = getattr(error, "reason", None)
     argument = getattr(error, "argument", None)

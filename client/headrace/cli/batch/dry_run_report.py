@@ -85,7 +85,7 @@ def report_lines(report: DryRun) -> Iterator[SummaryLine]:
     if report.bad:
         yield SummaryLine(f"{good:,} of {counted(report.rows, 'row')} can run, {report.bad:,} cannot:", True)
         for row in report.first_bad:
-            yield SummaryLine(f"  line {row.number} ({one_line(row.id)}): {one_line(_problem(row))}", True)
+            yield SummaryLine(f"  line {row.number} ({one_line(row.id)}): {one_line(row.text)}", True)
         if report.bad > len(report.first_bad):
             yield SummaryLine(f"  and {report.bad - len(report.first_bad):,} more", True)
     else:
@@ -93,10 +93,6 @@ def report_lines(report: DryRun) -> Iterator[SummaryLine]:
     for model, figures in sorted(report.models.items(), key=lambda item: (-item[1].rows, item[0])):
         yield SummaryLine(f"  {one_line('/'.join(model))}: {_model_words(report, model, figures)}")
     yield SummaryLine("Nothing was sent. Tokens are estimated: one for four bytes of a prompt.")
-
-
-def _problem(row: BadRow) -> str:
-    return row.problem if row.argument is None else f"{row.argument}: {row.problem}"
 
 
 def _model_words(report: DryRun, model: tuple[str, str], figures: ModelFigures) -> str:

@@ -31,8 +31,7 @@ class FailureNotes:
     def note(self, ended: FinishedRow | BadRow) -> None:
         """Note a row if it failed."""
         if isinstance(ended, BadRow):
-            text = ended.problem if ended.argument is None else f"{ended.argument}: {ended.problem}"
-            self._note(error_code(ended), ended, text)
+            self._note(error_code(ended), ended, ended.text)
         elif isinstance(ended.result, HeadraceError):
             self._note(error_code(ended.result), ended.row, str(ended.result))
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.ray.input_order import InputOrder
+from headrace.ray.piece_order import PieceOrder
 
 
-def drained(order: InputOrder[int]) -> list[tuple[int, list[int]]]:
+def drained(order: PieceOrder[int]) -> list[tuple[int, list[int]]]:
     return list(iter(order.take, None))
 
 
 @given(st.integers(0, 40).flatmap(lambda count: st.permutations(range(count))), st.integers(1, 9))
 def test_pieces_are_the_same_in_whatever_order_rows_finish(places: list[int], size: int) -> None:
-    order: InputOrder[int] = InputOrder(len(places), size)
+    order: PieceOrder[int] = PieceOrder(len(places), size)
     pieces = drained(order)
     for place in places:
         order.put(place, place * 10)
@@ -26,7 +26,7 @@ def test_pieces_are_the_same_in_whatever_order_rows_finish(places: list[int], si
 
 
 def test_a_piece_comes_as_soon_as_it_is_whole() -> None:
-    order: InputOrder[str] = InputOrder(3, 2)
+    order: PieceOrder[str] = PieceOrder(3, 2)
     order.put(1, "b")
     assert drained(order) == []  # type: ignore[arg-type]
     order.put(0, "a")

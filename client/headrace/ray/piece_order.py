@@ -1,4 +1,4 @@
-"""InputOrder: hands out the rows of a batch in the order of the input, in pieces, as soon as each piece is whole. Pure."""
+"""PieceOrder: hands out the rows of a batch in the order of the input, in pieces, as soon as each piece is whole. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Generic, TypeVar, cast
 T = TypeVar("T")
 
 
-class InputOrder(Generic[T]):
+class PieceOrder(Generic[T]):
     """The finished rows of one batch with ``count`` rows.
 
     ``piece``: rows of each piece but the last. Pieces never depend on time. Ray runs a task again if its actor dies, and
