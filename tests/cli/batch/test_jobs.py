@@ -243,6 +243,12 @@ def test_equal_rows_share_one_answer_and_a_cache_outlives_the_job(batch: Batch) 
     assert len(batch.provider.requests()) == 1
 
 
+def test_a_cache_without_a_name_is_a_file_of_the_user(batch: Batch) -> None:
+    batch.write("in.jsonl", [openai_row(1)])
+    done = batch.run("in.jsonl", "-o", "out.jsonl", "--cache")
+    assert done.returncode == ExitCode.OK, done.stderr
+
+
 def test_a_job_whose_key_is_refused_stops_before_all_its_rows_have_failed(own_engine: Batch) -> None:
     batch = own_engine
     batch.write("in.jsonl", [openai_row(number) for number in range(1, 201)])

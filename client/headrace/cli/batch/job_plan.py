@@ -21,6 +21,7 @@ from headrace.batch.rows.row_options import RowOptions, RowProvider
 from headrace.cli.shared.exit_codes import CommandError, ExitCode
 from headrace.cli.shared.option_types import check_texts, custom_options
 from headrace.errors import ConfigurationError, InvalidRequestError
+from headrace.files.private_files import make_directories
 from headrace.files.state_directory import state_directory
 from headrace.schemas.response_type import ResponseType, response_type_of
 from headrace.settings.settings import Settings, load_settings
@@ -185,10 +186,11 @@ def _schema(path: Path) -> ResponseType:
 
 
 def _cache(given: Path | None) -> Path | None:
-    """Return the file of answers. An empty path stands for the user's own."""
+    """Return the file of answers. An empty path stands for the user's own, whose directory is made. Raises OSError."""
     if given is None or given != Path():
         return given
     directory = state_directory(os.environ)
     if directory is None:
         raise _wrong("--cache needs a FILE, because this user has no home directory")
+    make_directories(directory)
     return directory / "batch-cache.sqlite"
