@@ -24,7 +24,7 @@ _RATE_LIMITED = 429
 _STOPPED = "the batch job was stopped while the row was under way"
 _MOST_TOGETHER = 64
 _TOGETHER_SHARE = 8
-"""A job is woken when one of so many of its rows under way have ended, and when :data:`_MOST_TOGETHER` have."""
+"""A job is woken when one in eight of its rows under way has ended, or :data:`_MOST_TOGETHER` rows."""
 
 
 class EngineRows:

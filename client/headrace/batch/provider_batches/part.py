@@ -66,7 +66,7 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
                     yield number
 
     def numbers_at(self, lines: Iterable[int]) -> list[int]:
-        """Return the numbers of the rows in these lines of the uploaded file, from 1. Lines that it has not are left out."""
+        """Return the numbers of the rows in these lines of the uploaded file, from 1. Lines that the file does not have are left out."""
         wanted = {line for line in lines if line >= 1}
         return [number for line, number in enumerate(self.numbers(), 1) if line in wanted]
 

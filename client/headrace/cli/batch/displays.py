@@ -56,7 +56,7 @@ def display_for(
         try:
             from headrace.cli.batch.live_display import LiveDisplay
         except ImportError:
-            print("headrace: `pip install headrace[batch]` shows a live display here", file=stream)
+            print("headrace: `pip install 'headrace[batch]'` shows a live display here", file=stream)
         else:
             return LiveDisplay(stream, title)
     return PlainDisplay(stream, title, _LINE_INTERVAL if interval is None else interval)

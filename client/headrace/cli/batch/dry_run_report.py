@@ -17,15 +17,13 @@ from headrace.types import Usage
 _MOST_SHOWN = 20
 """Rows that cannot run and are shown."""
 _ANSWER = 1000
-"""Tokens of the answer for which a cost is told where no most is given."""
-
-
+"""Tokens of each answer in the estimate of rows without ``max_output_tokens``."""
 _PRICED = 1000
-"""Tokens by which a price is looked up: few, so that it is not that of a long prompt."""
+"""Tokens of the prompt whose price is looked up. So few have the price of a short prompt."""
 
 
 class ModelFigures(msgspec.Struct):
-    """The rows of one model. ``capped_rows`` say how many tokens their answers have at most: ``capped_tokens`` in all."""
+    """The rows of one model. ``capped_rows``: those with ``max_output_tokens``. ``capped_tokens``: the sum of these bounds."""
 
     rows: int = 0
     input_tokens: int = 0
