@@ -125,7 +125,7 @@ def test_without_rich_a_terminal_gets_lines(batch: Batch, terminal: Callable[...
     text = shown.read_to_the_end()
 
     assert shown.process.returncode == ExitCode.OK
-    assert "headrace: `pip install headrace[batch]` shows a live display here" in text
+    assert "headrace: `pip install 'headrace[batch]'` shows a live display here" in text
     assert "1 row done" in text
     assert "\x1b" not in text
 
