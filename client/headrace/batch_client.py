@@ -192,7 +192,7 @@ class BatchClient:
           ``"Summarise: {review}"``, or ``embed`` as the column to embed; without them, its columns are arguments of a run
           (``prompt``, ``temperature``, …). A Series of prompts gives the Series of results. A LazyFrame of polars gives a
           LazyFrame, and the rows run when it is collected.
-        * ``into``: the name of the new column.
+        * ``into``: the name of the new column; one that the frame does not have.
         * ``response_type`` and all other arguments: as for :meth:`batch`. With ``path``, a frame that is run again takes the
           recorded results from there.
 

@@ -432,8 +432,9 @@ class JobLockedError(BatchError):
 
     Its attributes:
 
-    * ``path`` (str): the file that is locked.
-    * ``holder`` (str): the other process, such as ``process 4711 on host a``; empty if it is not known.
+    * ``path`` (str): the output of the job, or the file of another job that this one would write to.
+    * ``holder`` (str): the other process, such as ``process 4711 on host a``; empty if it is not known, or if the file
+      belongs to another job.
     """
 
     def __init__(self, path: str, holder: str = "") -> None:
@@ -442,8 +443,11 @@ class JobLockedError(BatchError):
         self.holder = holder
 
     def _words(self) -> str:
+        from shlex import quote
+
         who = self.holder or "another process"
-        return f"{self.path}: {who} runs a job with this output; wait until it ends, stop it, or choose another output"
+        look = f"look at it with `headrace batch status {quote(self.path)}`, " if self.holder else ""
+        return f"{self.path}: {who} runs a job with this output; {look}wait until it ends, stop it, or choose another output"
 
 
 class JournalError(BatchError):

@@ -217,7 +217,7 @@ def read_terminal(descriptor: int) -> str:
             ("spans", "list", "--limt", "3"),
             "headrace spans list: error: unrecognized arguments: --limt 3; did you mean",
         ),
-        (("status", "it"), "usage: headrace status"),
+        (("status", "it"), "headrace status: error: unrecognized arguments: it\nsee `headrace status --help`\n"),
         (("--verison",), "did you mean --version?"),
     ],
 )

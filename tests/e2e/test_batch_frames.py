@@ -131,6 +131,13 @@ def test_rows_beyond_a_limit_say_that_they_were_not_run(client: Client, provider
     assert "was not run" in done["result"][2]["error"]
 
 
+@pytest.mark.parametrize("frame", [pd.DataFrame(COLUMNS), pl.DataFrame(COLUMNS), pl.LazyFrame(COLUMNS)])
+def test_a_column_that_is_there_is_not_overwritten(client: Client, frame: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="a column 'stars' already: give another name") as caught:
+        client.batch_frame(frame, model="gpt-4o", prompt="{review}", into="stars")
+    assert caught.value.argument == "into"
+
+
 @pytest.mark.parametrize("frame", [[1, 2], {"a": [1]}, "text", None])
 def test_what_is_no_frame_is_refused(client: Client, frame: Any) -> None:
     with pytest.raises(InvalidRequestError, match="DataFrame"):

@@ -238,7 +238,7 @@ def provider_and_model(
 ) -> tuple[str, str]:
     """Return the provider of a model, and the model's name there. ``argument``: what an error blames."""
     if not isinstance(model, str) or not model:
-        raise InvalidRequestError("takes the model's name, a non-empty str such as 'gpt-4o'", argument)
+        raise InvalidRequestError("takes the name of a model, such as 'gpt-4o'", argument)
     model = plain_text(argument, model)
     if provider is not None:
         provider = plain_text("provider", provider)
@@ -253,7 +253,7 @@ def provider_and_model(
     wrong = f"; there is no provider {shown(head)}" if slash else ""
     prefixes = ", ".join(f"{prefix}… ({name})" for prefix, name in MODEL_PREFIXES if name in providers)
     raise InvalidRequestError(
-        f"cannot tell the provider of {shown(model)}{wrong}; names that tell it: {prefixes}; "
-        f"or give {'the provider, or ' if argument == 'model' else ''}'provider/model', with one of: {known}",
+        f"cannot tell the provider of {shown(model)}{wrong}: write 'provider/model'"
+        f"{', or give the provider' if argument == 'model' else ''}; providers: {known}; names that tell it: {prefixes}",
         argument,
     )

@@ -85,16 +85,16 @@ def _command(argv: Sequence[str] | None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Prints each error on one line, even if an argument holds line ends or control characters."""
+    """Prints each error on one line, even if an argument holds line ends or control characters; and no usage, which is long."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(one_line(message))
+        self.exit(ExitCode.USAGE, f"{self.prog}: error: {one_line(message)}\nsee `{self.prog} --help`\n")
 
     # pyright knows the overloads of typeshed only; they depend on the type of the namespace.
     def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, args: Any = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
-        """Refuse what the command does not take, with the command's usage, and say which option may be meant."""
+        """Refuse what the command does not take, with the command's name, and say which option may be meant."""
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             options = [option for action in self._actions for option in action.option_strings if option[:2] == "--"]

@@ -12,7 +12,8 @@ from headrace.batch.driver.progress import BatchProgress
 from headrace.batch.provider_batches.batch_status import ProviderBatchStatus
 from headrace.cli.batch.figures import duration, money, rate, share
 from headrace.cli.batch.live_display import drawn, drawn_reading
-from headrace.cli.batch.progress_view import JobView, plain_line
+from headrace.cli.batch.progress_view import JobView, batches_lines, expected_cost, plain_line
+from headrace.cli.batch.summary import JobSummary, summary_lines
 
 PROGRESS = BatchProgress(
     phase="running",
@@ -128,6 +129,43 @@ def test_a_job_that_the_provider_runs_shows_its_batches() -> None:
     assert plain_line(JobView(PROGRESS, many)).endswith(
         "google: 1 batch waiting, 0 of 1 row ended; openai: 10 batches running, 10 of 50,009 rows ended"
     )
+
+
+def test_the_cost_that_is_expected_is_about_a_figure_or_less_than_one() -> None:
+    assert expected_cost(changed(total=63_512, cost=0.5)) == "about $0.50"
+    assert expected_cost(changed(total=63_512, cost=0.000001)) == "less than $0.0001"
+
+
+def test_responses_in_the_background_are_not_called_batches() -> None:
+    running = [ProviderBatchStatus("openai", "running", 1, f"resp_{number}", is_background=True) for number in range(9)]
+
+    assert batches_lines(running) == ["openai: 9 background responses running"]
+    assert batches_lines(running[:1]) == ["openai resp_0: running"]
+
+
+@pytest.mark.parametrize(
+    ("errors", "words"),
+    [
+        ({"timeout": 1}, "--retry-failed runs these rows again"),
+        ({"bad_row": 1}, "correct this line, and --changed runs it"),
+        ({"bad_row": 2}, "correct these lines, and --changed runs them"),
+        (
+            {"bad_row": 1, "timeout": 1},
+            "--retry-failed runs these rows again; correct the lines with bad_row, and --changed runs them",
+        ),
+    ],
+)
+def test_the_summary_says_what_helps_the_rows_that_failed(errors: dict[str, int], words: str) -> None:
+    summary = JobSummary(
+        progress=PROGRESS,
+        errors=errors,
+        examples={},
+        results="out",
+        errors_file="bad",
+        directory="job",
+        session_id="s",
+    )
+    assert f"Errors: bad; {words}" in [line.text for line in summary_lines(summary)]
 
 
 def test_while_the_input_is_read_the_display_counts_rows() -> None:

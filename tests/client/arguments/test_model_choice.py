@@ -33,7 +33,7 @@ def test_fallbacks_are_named_like_models() -> None:
         (["claude-x", "anthropic/claude-x"], "fallbacks[1]", "named twice"),
         (["claude-x", "llama"], "fallbacks[1]", "cannot tell the provider"),
         (["nobody/llama"], "fallbacks[0]", "there is no provider"),
-        ([""], "fallbacks[0]", "a non-empty str"),
+        ([""], "fallbacks[0]", "takes the name of a model"),
         ([f"gpt-{number}" for number in range(17)], "fallbacks", "at most 16"),
     ],
 )

@@ -21,10 +21,11 @@ _TAKES = "takes a DataFrame or a Series of pandas or polars, or a LazyFrame of p
 def with_results(frame: Any, into: str, names: tuple[str, ...], run: Runner) -> Any:
     """Return a frame with a column ``into`` of results, or the series of results of a series; of the same library.
 
-    A LazyFrame runs when it is collected. Raises InvalidRequestError for anything else.
+    A LazyFrame runs when it is collected. Raises InvalidRequestError for anything else, and for a column that is there.
     """
     library = type(frame).__module__.partition(".")[0]
     kind = type(frame).__name__
+    _check_new(into, library, kind, frame)
     if library == "pandas" and kind == "DataFrame":
         items = FrameItems(len(frame), lambda begin, end: frame.iloc[begin:end].to_dict("records"))
         return frame.assign(**{into: _pandas_column(frame, into, run(items))})
@@ -41,6 +42,18 @@ def with_results(frame: Any, into: str, names: tuple[str, ...], run: Runner) -> 
         items = FrameItems(len(frame), lambda begin, end: frame.slice(begin, end - begin).to_list())
         return _polars_column(into, names, run(items))
     raise InvalidRequestError(f"{_TAKES}, not {kind}", "frame")
+
+
+def _check_new(into: str, library: str, kind: str, frame: Any) -> None:
+    """Raise InvalidRequestError if the frame has a column of this name."""
+    if library == "polars" and kind == "LazyFrame":
+        names: Any = frame.collect_schema().names()
+    elif library in {"pandas", "polars"} and kind == "DataFrame":
+        names = frame.columns
+    else:
+        return
+    if into in names:
+        raise InvalidRequestError(f"the frame has a column {into!r} already: give another name", "into")
 
 
 def _lazily(frame: Any, into: str, names: tuple[str, ...], run: Runner) -> Any:

@@ -32,6 +32,13 @@ class JobFiles(msgspec.Struct, frozen=True):
     output: Path | None = None
     is_ordered: bool = False
 
+    @property
+    def name(self) -> Path:
+        """What people call the job: its output, or its directory if it writes to a stream."""
+        if self.output is not None:
+            return self.output
+        return self.directory if self.results.parent == self.directory else self.results
+
 
 def job_files(
     output: str | os.PathLike[str], errors: str | os.PathLike[str] | None = None, *, is_ordered: bool = False

@@ -7,7 +7,7 @@ import os
 import socket
 from pathlib import Path
 
-from headrace.batch.journal.job_files import LOCK
+from headrace.batch.journal.job_files import LOCK, JobFiles
 from headrace.errors import JobLockedError
 from headrace.files.file_locks import is_locked, take_lock
 from headrace.files.private_files import open_private, open_to_read
@@ -18,9 +18,9 @@ _MOST = 1024
 """Bytes of the text in the lock file that are read."""
 
 
-def lock_job(directory: Path) -> int:
+def lock_job(files: JobFiles) -> int:
     """Lock the job; return the descriptor that holds the lock until it is closed. Raises JobLockedError, OSError."""
-    path = directory / LOCK
+    path = files.directory / LOCK
     descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
     try:
         take_lock(descriptor, path, LOCK_PATIENCE)
@@ -28,7 +28,7 @@ def lock_job(directory: Path) -> int:
         os.pwrite(descriptor, f"process {os.getpid()} on host {socket.gethostname()}\n".encode(), 0)
     except BlockingIOError:
         os.close(descriptor)
-        raise JobLockedError(str(path), lock_holder(directory)) from None
+        raise JobLockedError(str(files.name), lock_holder(files.directory)) from None
     except BaseException:
         os.close(descriptor)
         raise

@@ -109,7 +109,7 @@ def open_job(
         _check_not_written(source, files)
     with _explained(files.directory):
         _make_directory(files.directory)
-        job = OpenedJob(files, options, lock_job(files.directory))
+        job = OpenedJob(files, options, lock_job(files))
     try:
         with _explained(files.directory / JOURNAL):
             _open_parts(job)

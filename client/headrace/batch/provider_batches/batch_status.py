@@ -15,7 +15,8 @@ class ProviderBatchStatus(msgspec.Struct, frozen=True):
     """One batch of a job, for people. ``batch_id`` is the provider's id of it; empty until the provider has it.
 
     ``state``: ``waiting`` (it is being sent), ``running``, ``ended`` (its results are being read) or ``cancelling``.
-    ``done`` and ``failed`` are what the provider told last. A background run is a batch of one row.
+    ``done`` and ``failed`` are what the provider told last. ``is_background``: a response that runs in the background,
+    which is a batch of one row.
     """
 
     provider: str
@@ -24,6 +25,7 @@ class ProviderBatchStatus(msgspec.Struct, frozen=True):
     batch_id: str = ""
     done: int = 0
     failed: int = 0
+    is_background: bool = False
 
 
 def live_batches(directory: Path) -> list[ProviderBatchStatus]:
@@ -67,6 +69,8 @@ def _at_provider(directory: Path) -> list[ProviderBatchStatus]:
 def _counted(batches: list[ProviderBatchStatus]) -> str:
     rows = sum(batch.rows for batch in batches)
     row_words = "1 row of this job is" if rows == 1 else f"{rows:,} rows of this job are"
+    if all(batch.is_background for batch in batches):
+        return f"{row_words} with the provider, in the background"
     batch_words = "1 batch" if len(batches) == 1 else f"{len(batches):,} batches"
     return f"{row_words} with the provider, in {batch_words}"
 
@@ -75,4 +79,5 @@ def status_of(part: Part, done: int = 0, failed: int = 0) -> ProviderBatchStatus
     """Return how far a part is. ``done``, ``failed``: what the provider told last."""
     state = {"ready": "waiting", "submitting": "waiting"}.get(part.state, part.state)
     state = "cancelling" if part.is_cancelled and state == "running" else state
-    return ProviderBatchStatus(part.group.provider, state, part.row_count, part.batch_id, done, failed)
+    is_background = bool(part.group.window)
+    return ProviderBatchStatus(part.group.provider, state, part.row_count, part.batch_id, done, failed, is_background)

@@ -40,7 +40,7 @@ def _texts(given: Any) -> str | list[str]:
         return given
     if isinstance(given, list) and given and isinstance(given[0], int | list):
         raise InvalidRequestError("holds tokens: Headrace embeds text, so give the text itself", "body.input")
-    raise InvalidRequestError("takes a non-empty str, or a non-empty list of them", "body.input")
+    raise InvalidRequestError("takes a text that is not empty, or a non-empty list of texts", "body.input")
 
 
 def _read_encoding(custom: dict[str, Any], value: Any, *, is_openais: bool) -> None:

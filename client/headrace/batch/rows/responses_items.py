@@ -36,7 +36,7 @@ def messages_of(given: Any) -> list[dict[str, Any]]:
     if isinstance(given, str) and given:
         return [{"role": "user", "content": given}]
     if not isinstance(given, list) or not given:
-        raise InvalidRequestError("takes a non-empty str, or a non-empty list of items", "body.input")
+        raise InvalidRequestError("takes a text that is not empty, or a non-empty list of items", "body.input")
     messages: list[dict[str, Any]] = []
     parts: list[dict[str, Any]] | None = None  # of the assistant's message that is being put together
     for index, item in enumerate(given):

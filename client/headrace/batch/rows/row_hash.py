@@ -62,7 +62,7 @@ def row_hash(start: bytes, arguments: Mapping[str, Any]) -> bytes:
 
 def _refused(error: Exception) -> InvalidRequestError:
     if isinstance(error, UnicodeError):
-        return InvalidRequestError("holds text that is not UTF-8: correct it")
+        return InvalidRequestError("the row holds text that is not UTF-8: correct it")
     if isinstance(error, RecursionError):
-        return InvalidRequestError("is nested too deeply")
-    return InvalidRequestError(f"cannot be sent: {error}")
+        return InvalidRequestError("the row is nested too deeply")
+    return InvalidRequestError(f"the row cannot be sent: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,6 +23,9 @@ TEXT_COLUMN = "text"
 MAX_ID = 1024
 """Characters of a row's id at most."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_CORRECT = "correct it, or remove it"
+_PLACE = re.compile(r"\(byte (\d+)\)")
+"""The place in an error of msgspec. One without a place is about a text that has no end."""
 _SYSTEM_ROLES = ("system", "developer")
 _OF_THE_ROW = ("model", "provider", "messages", "input")
 """Arguments that RowOptions has in other places, or that only a row can have."""
@@ -65,7 +69,7 @@ class RowReader:
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             if number == 1 and isinstance(line, bytes) and line.startswith(_BYTE_ORDER_MARK):
                 return self.read_line(number, line[len(_BYTE_ORDER_MARK) :])
-            return self.bad_line(number, _unreadable(error))
+            return self.bad_line(number, _unreadable(line, error))
         return self.read_mapping(number, given)
 
     def bad_line(self, number: int, problem: str) -> BadRow:
@@ -189,7 +193,7 @@ def _check(options: RowOptions) -> None:
     if options.embed is not None and options.system is not None:
         raise InvalidRequestError("texts to embed have no system message", "system")
     if options.model is not None and not options.model:
-        raise InvalidRequestError("takes the model's name, a non-empty str such as 'gpt-4o'", "model")
+        raise InvalidRequestError("takes the name of a model, such as 'gpt-4o'", "model")
     if options.provider is not None and options.providers and options.provider not in options.providers:
         known = ", ".join(sorted(options.providers))
         raise InvalidRequestError(f"{options.provider!r} is not configured; there are: {known}", "provider")
@@ -225,7 +229,7 @@ def _id_of(value: Any, key: str) -> str:
     if type(value) is int:
         return str(value)
     if not isinstance(value, str) or not value:
-        raise InvalidRequestError("takes a non-empty str, or a whole number", key)
+        raise InvalidRequestError("takes a text that is not empty, or a whole number", key)
     if len(value) > MAX_ID:
         raise InvalidRequestError(f"takes at most {MAX_ID} characters, got {len(value)}", key)
     try:
@@ -246,8 +250,22 @@ def _bad_id(given: Mapping[str, Any], number: int) -> str:
         return line_id(number)
 
 
-def _unreadable(error: Exception) -> str:
+def not_utf8(line: bytes) -> str:
+    """Return what is wrong with a line that is not UTF-8, and where: at which byte, from 1."""
+    try:
+        line.decode()
+    except UnicodeDecodeError as error:
+        return f"the line is not UTF-8 text at byte {error.start + 1}: {_CORRECT}"
+    return f"the line is not UTF-8 text: {_CORRECT}"
+
+
+def _unreadable(line: bytes | str, error: Exception) -> str:
     if isinstance(error, RecursionError):
-        return "is nested too deeply"
-    what = "is not UTF-8" if isinstance(error, UnicodeError) else "is not a JSON object"
-    return f"{what} ({error}): correct the line, or remove it"
+        return f"the line is nested too deeply: {_CORRECT}"
+    if isinstance(error, UnicodeError):
+        return not_utf8(line if isinstance(line, bytes) else b"")
+    if isinstance(error, msgspec.ValidationError):
+        return f"the line is JSON, but no object: {_CORRECT}"
+    if (place := _PLACE.search(str(error))) is None:
+        return f"the line is not whole, its JSON has no end: {_CORRECT}"
+    return f"the line is not JSON, near byte {place[1]}: {_CORRECT}"

@@ -11,14 +11,14 @@ from typing import BinaryIO
 from headrace.batch.row import BadRow, Row
 from headrace.batch.rows.input_file import BYTE_ORDER_MARK, MAX_LINE, Identity, InputFile, format_of, lines_of
 from headrace.batch.rows.row_options import InputFormat, RowOptions
-from headrace.batch.rows.row_reader import RowReader
+from headrace.batch.rows.row_reader import RowReader, not_utf8
 from headrace.batch.rows.tables import csv_records, parquet_records
 from headrace.errors import BatchInputError
 from headrace.files.private_files import open_private
 
 _COPIED_AT_ONCE = 1024 * 1024
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
-_TOO_LONG = f"has more than {MAX_LINE // 2**20} MiB, which no row may have: split it, or leave it out"
+_TOO_LONG = f"the line has more than {MAX_LINE // 2**20} MiB, which no row may have: split it, or leave it out"
 
 
 class RowSource:
@@ -80,7 +80,10 @@ class RowSource:
             raise self._changed()
 
     def _changed(self) -> BatchInputError:
-        return BatchInputError(self._name, "changed while the job read it: start the job again, when it is complete")
+        return BatchInputError(
+            self._name,
+            "changed while the job read it: start the job again when it is complete; with --changed (changed=True) if its rows are different",
+        )
 
     def _format(self, file: InputFile) -> InputFormat:
         form = self._options.input_format or format_of(self._name) or ("parquet" if file.is_parquet else "jsonl")
@@ -142,8 +145,8 @@ def _text_rows(file: InputFile, reader: RowReader, wanted: Iterator[int] | None)
             line = line.removeprefix(BYTE_ORDER_MARK)  # noqa: PLW2901 - the same line
         try:
             text = line.decode().rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            yield reader.bad_line(number, f"is not UTF-8 ({error}): correct the line, or remove it")
+        except UnicodeDecodeError:
+            yield reader.bad_line(number, not_utf8(line))
             continue
         yield reader.read_text(number, text)
 

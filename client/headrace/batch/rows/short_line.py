@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from headrace.arguments.run_arguments import EmbeddingArguments, RunArguments
@@ -16,6 +17,7 @@ EMBEDDING_ARGUMENTS = frozenset(EmbeddingArguments.__annotations__)
 """What a row that embeds may name, beside its id."""
 _READ_APART = frozenset({"id", "custom_id", "prompt", "model", "provider"})
 _PLACES = ("messages", "prompt", "input")
+_ITEMS = {"messages": "messages such as {'role': 'user', 'content': 'Hello'}", "input": "texts"}
 
 
 def short_arguments(
@@ -25,10 +27,12 @@ def short_arguments(
     places = [place for place in _PLACES if given.get(place) is not None]
     if len(places) != 1:
         raise InvalidRequestError(
-            f"has {' and '.join(places)}: give one of them"
+            f"the row has {' and '.join(places)}: give one of them"
             if places
-            else "has nothing to run: give messages, or prompt (a text), or input (texts to embed)"
+            else "the row has nothing to run: give messages, or prompt (a text), or input (texts to embed)"
         )
+    (place,) = places
+    _check_content(place, given[place])
     kind: RowKind = "embeddings" if places == ["input"] else "chat"
     model = given.get("model")
     if provider is None:
@@ -49,6 +53,15 @@ def short_arguments(
             "a key does not belong into a file: set the provider's variable, such as OPENAI_API_KEY", "provider_api_key"
         )
     return kind, target, arguments
+
+
+def _check_content(place: str, value: Any) -> None:
+    """Raise InvalidRequestError, which names the key as it was written, for what no JSON of it may be. The run checks the rest."""
+    if place == "prompt":
+        if not isinstance(value, str) or not value:
+            raise InvalidRequestError("takes a text that is not empty", place)
+    elif isinstance(value, int | float | Mapping) or (isinstance(value, str | list) and not value):
+        raise InvalidRequestError(f"takes a text that is not empty, or a non-empty list of {_ITEMS[place]}", place)
 
 
 def _advice(key: str, known: frozenset[str], kind: RowKind) -> str:

@@ -35,7 +35,7 @@ def csv_records(file: InputFile, delimiter: str) -> Iterator[Record | str]:
             if header is None or lines.is_at_end or "field limit" in str(error):
                 reason = f"a quote in this record is never closed ({error})" if header else f"has no header ({error})"
                 raise BatchInputError(file.name, reason, first) from None
-            yield f"is not valid CSV ({error}), at line {first}"
+            yield f"the record at line {first} is not valid CSV ({error}): correct it, or remove it"
             continue
         if not fields:
             continue
@@ -43,7 +43,7 @@ def csv_records(file: InputFile, delimiter: str) -> Iterator[Record | str]:
             header = _header(file, fields)
             yield dict.fromkeys(header)
         elif len(fields) != len(header):
-            yield f"has {len(fields)} fields, and the header has {len(header)}, at line {first}"
+            yield f"the record at line {first} has {len(fields)} fields, and the header has {len(header)}: correct it, or remove it"
         else:
             yield dict(zip(header, fields, strict=True))
     if header is None:

@@ -109,7 +109,8 @@ def expected_cost(progress: BatchProgress) -> str:
     if progress.total is None or not ended or not progress.cost or progress.rows_without_price:
         return "-"
     left = progress.total - ended_rows(progress)
-    return f"about {money(progress.cost + progress.cost_before + left * progress.cost / ended)}"
+    found = money(progress.cost + progress.cost_before + left * progress.cost / ended)
+    return found if found.startswith("less") else f"about {found}"
 
 
 def reused_rows(progress: BatchProgress) -> str:
@@ -137,18 +138,26 @@ def hold_up(progress: BatchProgress) -> str:
 
 
 def batches_lines(batches: Sequence[ProviderBatchStatus]) -> list[str]:
-    """Return a line for each batch at the provider, with its id; many batches in one line for each state."""
+    """Return a line for each batch or background response at the provider, with its id; many in one line for each state."""
     if len(batches) <= _MOST_BATCHES:
-        return [
-            f"{batch.provider} {batch.batch_id or 'batch'}: {batch.state}, {_rows_of([batch])}" for batch in batches
-        ]
-    groups: dict[tuple[str, str], list[ProviderBatchStatus]] = {}
+        return [f"{batch.provider} {batch.batch_id or _nouns(batch)[0]}: {_state_of([batch])}" for batch in batches]
+    groups: dict[tuple[str, bool, str], list[ProviderBatchStatus]] = {}
     for batch in batches:
-        groups.setdefault((batch.provider, batch.state), []).append(batch)
+        groups.setdefault((batch.provider, batch.is_background, batch.state), []).append(batch)
     return [
-        f"{provider}: {counted(len(group), 'batch', 'batches')} {state}, {_rows_of(group)}"
-        for (provider, state), group in sorted(groups.items())
+        f"{group[0].provider}: {counted(len(group), *_nouns(group[0]))} {_state_of(group)}"
+        for _, group in sorted(groups.items())
     ]
+
+
+def _nouns(batch: ProviderBatchStatus) -> tuple[str, str]:
+    return ("background response", "background responses") if batch.is_background else ("batch", "batches")
+
+
+def _state_of(batches: Sequence[ProviderBatchStatus]) -> str:
+    """Return the state of batches that are in the same one. A background response is one row, which is ended or not."""
+    state = batches[0].state
+    return state if batches[0].is_background else f"{state}, {_rows_of(batches)}"
 
 
 def _rows_of(batches: Sequence[ProviderBatchStatus]) -> str:

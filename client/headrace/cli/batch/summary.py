@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _LONGEST_TEXT = 300
 """Letters of an error's text at most."""
+_BAD_ROW = "bad_row"
+"""The kind of error of a row that cannot be run."""
 
 
 class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +59,7 @@ def summary_lines(summary: JobSummary) -> Iterator[SummaryLine]:
     progress = summary.progress
     failed = failed_rows(progress)
     yield SummaryLine(_head(summary), is_problem=failed > 0 or not summary.is_complete)
-    if progress.done or progress.failed > progress.errors.get("bad_row", 0):
+    if progress.done or progress.failed > progress.errors.get(_BAD_ROW, 0):
         yield SummaryLine(f"  {_effort(progress)}")
         if reused := reused_rows(progress):
             yield SummaryLine(f"  {reused}")
@@ -66,7 +68,7 @@ def summary_lines(summary: JobSummary) -> Iterator[SummaryLine]:
     if progress.done + progress.done_before:
         yield SummaryLine(f"Results: {one_line(summary.results)}")
     if summary.errors:
-        yield SummaryLine(f"Errors: {one_line(summary.errors_file)}; --retry-failed runs these rows again")
+        yield SummaryLine(f"Errors: {one_line(summary.errors_file)}; {_mending(summary.errors)}")
     if not summary.is_complete:
         yield SummaryLine(_next_step(summary))
         for text in batches_lines(summary.batches):
@@ -97,6 +99,15 @@ _STOPS: dict[StopReason, str] = {
     "key": "Stopped, because no key works",
     "no_price": "Stopped, because --max-cost needs the price of each model",
 }
+
+
+def _mending(errors: Mapping[str, int]) -> str:
+    """Return what helps the rows that failed. A row that is wrong itself must be corrected, and then counts as changed."""
+    steps = ["--retry-failed runs these rows again"] if errors.keys() - {_BAD_ROW} else []
+    if bad := errors.get(_BAD_ROW, 0):
+        lines = f"the lines with {_BAD_ROW}" if steps else "this line" if bad == 1 else "these lines"
+        steps.append(f"correct {lines}, and --changed runs {'it' if lines == 'this line' else 'them'}")
+    return "; ".join(steps)
 
 
 def _next_step(summary: JobSummary) -> str:

@@ -43,7 +43,8 @@ def test_a_second_process_is_refused_and_told_of_the_first(tmp_path: Path, holde
         with pytest.raises(JobLockedError) as caught:
             Journal.open(files, force=True)
         assert f"process {holder.pid} on host " in caught.value.holder
-        assert "choose another output" in str(caught.value)
+        assert caught.value.path == str(tmp_path / "out.jsonl")
+        assert f"look at it with `headrace batch status {tmp_path / 'out.jsonl'}`, wait" in str(caught.value)
         assert read_status(files.directory).is_running
 
         # Another job that would write to one of its files.

@@ -63,6 +63,25 @@ def test_lines_are_rows_with_their_numbers_and_blank_lines_are_none(tmp_path: Pa
     ]
 
 
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b'{"prompt": x}', "the line is not JSON, near byte 11"),
+        (b'{"prompt": "x"', "the line is not whole, its JSON has no end"),
+        (b'["x"]', "the line is JSON, but no object"),
+        ('{"prompt": "ä'.encode() + b'\xff"}', "the line is not UTF-8 text at byte 15"),
+        (b'{"prompt": ' + b"[" * 5000, "the line is nested too deeply"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_a_bad_row_with_a_whole_sentence(
+    tmp_path: Path, line: bytes, problem: str
+) -> None:
+    (row,) = rows_of(written(tmp_path, "in.jsonl", line))
+
+    assert isinstance(row, BadRow)
+    assert row.problem == f"{problem}: correct it, or remove it"
+
+
 def test_lines_of_text_are_prompts(tmp_path: Path) -> None:
     data = b"\xef\xbb\xbfone\r\n\ntwo {x}\n\xff\n three "
 
@@ -175,8 +194,8 @@ def test_records_of_csv_fill_the_template(tmp_path: Path) -> None:
         (5, "5", "g"),
     ]
     assert [row.problem for row in rows if isinstance(row, BadRow)] == [
-        "has 2 fields, and the header has 3, at line 6",
-        "is not valid CSV (',' expected after '\"'), at line 7",
+        "the record at line 6 has 2 fields, and the header has 3: correct it, or remove it",
+        "the record at line 7 is not valid CSV (',' expected after '\"'): correct it, or remove it",
     ]
 
 
