@@ -135,9 +135,9 @@ class BatchProgram:
         wait_until(lambda: not processes_with(str(self._temporary)), 20.0, "the end of the job's engine")
         shutil.rmtree(self._temporary)
 
-    def recorded_before(self) -> int:
-        """Return how many rows were recorded at the last moment that was noted."""
-        return len(self._seen[-1][1]) if self._seen else 0
+    def faults_midway(self, rows: int) -> int:
+        """Return at how many of the noted moments some of the rows were recorded, and some were not."""
+        return sum(0 < len(recorded) < rows for _, recorded in self._seen)
 
     def sent_again(self) -> list[str]:
         """Return the rows that were sent after their record was seen."""

@@ -46,7 +46,7 @@ def check_complete(program: BatchProgram, ids: list[str]) -> None:
     """Each row has one record, and no row was sent again that had one."""
     assert program.failures() == []
     assert sorted(line["custom_id"] for line in program.lines()) == ids
-    assert 0 < program.recorded_before() < len(ids)
+    assert program.faults_midway(len(ids)) > 0  # on a busy machine, the last fault may come after the last row
     assert program.sent_again() == []
     texts = {line["response"]["body"]["choices"][0]["message"]["content"] for line in program.lines()}
     assert texts in ({SLOW["text"]}, {LONG})
