@@ -15,9 +15,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from headrace.cli.explain import explanation
 from headrace.cli.interrupt import end_on_interrupt, on_interrupt, raise_interrupt
 from headrace.cli.shared.exit_codes import ExitCode, exit_code
+from headrace.cli.shared.explain import explanation
 from headrace.cli.shared.terminal import bold, dim, green, red
 from headrace.client import Client
 from headrace.errors import HeadraceError

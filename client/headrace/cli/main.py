@@ -21,10 +21,10 @@ from headrace.cli import (
     status_command,
 )
 from headrace.cli.batch import batch_command, batch_status_command
-from headrace.cli.explain import explanation
 from headrace.cli.interrupt import end_on_interrupt, on_interrupt, raise_interrupt
 from headrace.cli.shared.exit_codes import CommandError, ExitCode, exit_code
-from headrace.cli.shared.terminal import one_line, red
+from headrace.cli.shared.explain import explanation
+from headrace.cli.shared.terminal import complain, one_line
 from headrace.cli.spans import spans_command
 from headrace.errors import HeadraceError
 from headrace.process.logs import log_in_program
@@ -66,19 +66,19 @@ def _command(argv: Sequence[str] | None) -> int:
             sys.stdout.flush()
             return code
     except HeadraceError as error:
-        _complain(explanation(error))
+        complain(explanation(error))
         return exit_code(error)
     except CommandError as error:
-        _complain(error.text)
+        complain(error.text)
         return error.code
     except KeyboardInterrupt:
-        _complain("interrupted")
+        complain("interrupted")
         return ExitCode.INTERRUPTED
     except BrokenPipeError as error:
         raise OutputLostError(error) from None
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
-        _complain(f"{where}{error.strerror or error}")
+        complain(f"{where}{error.strerror or error}")
         return ExitCode.FAILED
     finally:
         end_on_interrupt()
@@ -135,10 +135,6 @@ def command_parser() -> argparse.ArgumentParser:
         module.add_arguments(command)
         command.set_defaults(command=module.main)
     return parser
-
-
-def _complain(text: str) -> None:
-    print(red("headrace:", sys.stderr), one_line(text), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ import pytest
 from rich.console import Console, RenderableType
 
 from headrace.batch.driver.progress import BatchProgress
+from headrace.batch.journal.job_records import ChosenRows, JobStatus, JobTotals
 from headrace.batch.provider_batches.batch_status import ProviderBatchStatus
+from headrace.cli.batch.batch_status_command import status_lines, status_object
 from headrace.cli.batch.figures import duration, money, rate, share
 from headrace.cli.batch.live_display import drawn, drawn_reading
 from headrace.cli.batch.progress_view import JobView, batches_lines, expected_cost, plain_line
@@ -129,6 +131,19 @@ def test_a_job_that_the_provider_runs_shows_its_batches() -> None:
     assert plain_line(JobView(PROGRESS, many)).endswith(
         "google: 1 batch waiting, 0 of 1 row ended; openai: 10 batches running, 10 of 50,009 rows ended"
     )
+
+
+def test_the_status_is_about_the_rows_that_were_chosen() -> None:
+    totals = JobTotals(rows=20_000, done=1_010, failed=2)
+    status = JobStatus(directory="job", results="out", errors_file="bad", totals=totals)
+    chosen = msgspec.structs.replace(status, chosen=ChosenRows(limit=6_000, rows=6_000, others_ended=12))
+
+    assert "  1,012 of 20,000 rows ended, 5 %; 18,988 left" in [*status_lines(status, [], 0.0)]
+    assert [*status_lines(chosen, [], 0.0)][1:3] == [
+        "  1,000 of 6,000 rows ended, 16 %; 5,000 left",
+        "  6,000 of 20,000 rows chosen by --limit; 12 of the others ended before",
+    ]
+    assert status_object(chosen, [])["waiting"] == 5_000
 
 
 def test_the_cost_that_is_expected_is_about_a_figure_or_less_than_one() -> None:

@@ -97,6 +97,21 @@ def last_frame(shown: str) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", re.split(r"(?:\x1b\[1A\x1b\[2K)+", shown)[-1]).replace("\r\n", "\n")
 
 
+def test_of_an_input_that_changes_on_the_way_the_cause_is_told_before_the_summary(batch: Batch) -> None:
+    path = batch.write("in.jsonl", [openai_row(number, **SLOW) for number in range(1, 6)])
+    process = batch.start("in.jsonl", "-o", "out.jsonl", "--concurrency", "1")
+    batch.wait_for_results(1)
+    with path.open("a") as file:
+        file.write("{}\n")
+
+    _, err = process.communicate()
+
+    assert process.returncode == ExitCode.USAGE
+    assert err.index("in.jsonl: changed while the job read it") < err.index("5 rows done")
+    assert err.count("changed while") == 1
+    assert "The same command goes on" not in err
+
+
 def test_a_terminal_gets_a_display_that_is_gone_at_the_end_and_a_summary(
     batch: Batch, terminal: Callable[..., Terminal]
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 import headrace
 import headrace_engine
 import headrace_workers
-from headrace.cli.explain import explanation
+from headrace.cli.shared.explain import explanation
 from headrace.errors import ProviderUnavailableError
 from headrace.settings.found_file_rules import TrustedProvider
 from headrace.settings.http_values import base_url_problem

@@ -8,6 +8,7 @@ from headrace.batch.driver.answer_cache import Answer
 from headrace.batch.driver.job_counts import JobCounts
 from headrace.batch.driver.options import BatchOptions
 from headrace.batch.driver.selection import Selection
+from headrace.batch.journal.job_records import ChosenRows
 from headrace.batch.journal.journal import Journal
 from headrace.batch.records.record_reading import read_result
 from headrace.batch.row import BadRow, Row
@@ -16,7 +17,10 @@ from headrace.process.clock import monotonic
 
 
 def begin(rows: Iterable[Row | BadRow], journal: Journal | None, options: BatchOptions) -> tuple[Selection, JobCounts]:
-    """Return what the job runs of its input, and its figures at the beginning."""
+    """Return what the job runs of its input, and its figures at the beginning. The journal keeps which part it is.
+
+    Raises RecordWriteError.
+    """
     now = monotonic()
     if journal is None:
         count = len(rows) if isinstance(rows, Sized) else None
@@ -25,6 +29,7 @@ def begin(rows: Iterable[Row | BadRow], journal: Journal | None, options: BatchO
         return selection, JobCounts(now, total)
     totals = journal.totals()
     selection = Selection(options.limit, options.sample, journal.numbers())
+    chosen = None
     if selection.numbers is None:
         counts = JobCounts(
             now, totals.rows, done_before=totals.done, failed_before=totals.failed, cost_before=totals.cost
@@ -34,7 +39,15 @@ def begin(rows: Iterable[Row | BadRow], journal: Journal | None, options: BatchO
         waiting = sum(1 for _ in selection.among(journal.waiting_numbers()))
         failed = sum(1 for _ in selection.among(journal.failed_numbers()))
         done = total - waiting - failed
+        chosen = ChosenRows(
+            limit=options.limit,
+            sample=options.sample,
+            rows=total,
+            others_ended=totals.done + totals.failed - done - failed,
+        )
         counts = JobCounts(now, total, done_before=done, failed_before=failed, cost_before=totals.cost)
+    if not options.cancels_batches:  # such a start runs nothing
+        journal.keep_chosen(chosen)
     return selection, counts
 
 

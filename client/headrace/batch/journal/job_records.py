@@ -46,6 +46,19 @@ class JobTotals(msgspec.Struct, frozen=True):
         return self.rows - self.done - self.failed
 
 
+class ChosenRows(msgspec.Struct, frozen=True, kw_only=True):
+    """What the last start of a job runs, if that is a part of its rows.
+
+    ``limit``, ``sample``: how the rows were chosen, as given; ``rows``: how many they are. ``others_ended``: the rows that
+    were not chosen, and had a record from an earlier start.
+    """
+
+    limit: int | None = None
+    sample: int | None = None
+    rows: int
+    others_ended: int = 0
+
+
 class ScanResult(msgspec.Struct, frozen=True):
     """What a scan of the input found.
 
@@ -69,7 +82,7 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     ``is_running``: a process has the job open; ``holder`` says which one, such as ``process 4711 on host a``. ``rate``:
     rows a second in the last minute of work. ``errors``: kind of error → rows. ``settings``: as given to
     ``Journal.open``. ``started_at``, ``changed_at``: seconds since 1970 of the last start and of the last record; 0.0 if
-    there was none.
+    there was none. ``chosen``: the rows that the last start runs; None: all.
     """
 
     directory: str
@@ -84,3 +97,20 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, str] = {}
     started_at: float = 0.0
     changed_at: float = 0.0
+    chosen: ChosenRows | None = None
+
+    @property
+    def rows_to_run(self) -> int:
+        """How many rows the last start runs, those with a record included."""
+        return self.totals.rows if self.chosen is None else self.chosen.rows
+
+    @property
+    def ended(self) -> int:
+        """How many of these rows have a record."""
+        ended = self.totals.done + self.totals.failed
+        return ended if self.chosen is None else min(max(ended - self.chosen.others_ended, 0), self.chosen.rows)
+
+    @property
+    def waiting(self) -> int:
+        """How many of these rows have no record."""
+        return self.rows_to_run - self.ended

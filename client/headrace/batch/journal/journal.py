@@ -14,6 +14,8 @@ from time import time
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from headrace.batch.journal.figures import count_activity, count_errors, count_totals
 from headrace.batch.journal.input_rows import (
     Differences,
@@ -24,8 +26,8 @@ from headrace.batch.journal.input_rows import (
     raise_changed,
 )
 from headrace.batch.journal.job_files import JOURNAL, JobFiles
-from headrace.batch.journal.job_records import JobTotals, RowRecord, ScanResult, StoredRecord
-from headrace.batch.journal.opening import STARTED_AT, JobOptions, OpenedJob, open_job
+from headrace.batch.journal.job_records import ChosenRows, JobTotals, RowRecord, ScanResult, StoredRecord
+from headrace.batch.journal.opening import CHOSEN, FACT, STARTED_AT, JobOptions, OpenedJob, open_job
 from headrace.batch.journal.output_writing import write_output
 from headrace.batch.journal.record_file import NewFile
 from headrace.batch.journal.rewriting import finish_rewriting, known_lengths, write_kept
@@ -33,7 +35,6 @@ from headrace.batch.journal.tables import BOTH_FILES, ERRORS_FILE, PUT, RESULTS_
 from headrace.batch.row import BadRow, Row
 from headrace.errors import JournalError, RecordWriteError
 
-_FACT = "fact."
 _INPUT_VERSION = "input_version"
 _CHUNK = 1000
 _INSERT = (
@@ -250,13 +251,19 @@ class Journal:
 
     def fact(self, key: str) -> str | None:
         """Return a text that :meth:`set_fact` has kept, None if there is none."""
-        found = self._connection.execute("SELECT value FROM job WHERE key = ?", (_FACT + key,)).fetchone()
+        found = self._connection.execute("SELECT value FROM job WHERE key = ?", (FACT + key,)).fetchone()
         return None if found is None else str(found[0])
 
     def set_fact(self, key: str, value: str) -> None:
         """Keep a text with the job, such as the job's id. ``force`` removes it."""
         with self._explained():
-            self._connection.execute(PUT, (_FACT + key, value))
+            self._connection.execute(PUT, (FACT + key, value))
+
+    def keep_chosen(self, chosen: ChosenRows | None) -> None:
+        """Keep which rows this start runs, for the status. None: all. Raises RecordWriteError."""
+        value = "" if chosen is None else msgspec.json.encode(chosen).decode()
+        if value != (self.fact(CHOSEN) or ""):
+            self.set_fact(CHOSEN, value)
 
     def finish(self) -> None:
         """Write the output from the records if it is a file of its own (ordered or compressed). It appears whole, or not at all.

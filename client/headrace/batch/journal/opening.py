@@ -23,6 +23,9 @@ from headrace.files.trusted_directory import check_private
 SETTING = "setting."
 STARTED_AT = "started_at"
 OUTPUT = "output"
+FACT = "fact."
+CHOSEN = "chosen"
+"""The fact with the rows that the last start runs, as JSON; empty: all rows."""
 FILE_NAMES = {RESULTS_FILE: "results", ERRORS_FILE: "errors"}
 """Keys of the table ``job``. The names of files are relative to the job's directory, so that both can be moved."""
 

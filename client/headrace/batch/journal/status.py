@@ -6,11 +6,13 @@ import os
 import sqlite3
 from pathlib import Path
 
+import msgspec
+
 from headrace.batch.journal.figures import count_errors, count_totals, recent_rate
 from headrace.batch.journal.job_files import JOURNAL
 from headrace.batch.journal.job_lock import is_job_locked, lock_holder
-from headrace.batch.journal.job_records import JobStatus
-from headrace.batch.journal.opening import FILE_NAMES, OUTPUT, SETTING, STARTED_AT
+from headrace.batch.journal.job_records import ChosenRows, JobStatus
+from headrace.batch.journal.opening import CHOSEN, FACT, FILE_NAMES, OUTPUT, SETTING, STARTED_AT
 from headrace.batch.journal.tables import ERRORS_FILE, RESULTS_FILE, OtherVersionError, connect_to_read
 from headrace.errors import JournalError
 
@@ -56,7 +58,12 @@ def _status(connection: sqlite3.Connection, directory: Path) -> JobStatus:
         settings={key.removeprefix(SETTING): value for key, value in known.items() if key.startswith(SETTING)},
         started_at=started_at,
         changed_at=changed_at,
+        chosen=_chosen(known.get(FACT + CHOSEN, "")),
     )
+
+
+def _chosen(kept: str) -> ChosenRows | None:
+    return msgspec.json.decode(kept, type=ChosenRows) if kept else None
 
 
 def _full(directory: Path, name: str) -> str:

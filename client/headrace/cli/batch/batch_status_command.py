@@ -19,7 +19,7 @@ from headrace.cli.shared.terminal import as_json, bold, one_line, red
 from headrace.process.standard_streams import print_json
 
 if TYPE_CHECKING:
-    from headrace.batch.journal.job_records import JobStatus
+    from headrace.batch.journal.job_records import ChosenRows, JobStatus
     from headrace.batch.provider_batches.batch_status import ProviderBatchStatus
 
 NAME = "batch status"
@@ -56,12 +56,15 @@ def status_lines(status: JobStatus, batches: Sequence[ProviderBatchStatus], now:
     """Yield the lines for people. ``now``: seconds since 1970."""
     totals = status.totals
     yield one_line(f"{shown_path(status.output or status.results)}: {_state(status, now)}")
-    ended = totals.done + totals.failed
-    words = f"  {ended:,} of {counted(totals.rows, 'row')} ended, {share(ended, totals.rows)}"
-    if totals.waiting:
-        words += f"; {totals.waiting:,} left"
-        words += f", about {duration(totals.waiting / status.rate)}" if status.is_running and status.rate > 0 else ""
+    words = (
+        f"  {status.ended:,} of {counted(status.rows_to_run, 'row')} ended, {share(status.ended, status.rows_to_run)}"
+    )
+    if status.waiting:
+        words += f"; {status.waiting:,} left"
+        words += f", about {duration(status.waiting / status.rate)}" if status.is_running and status.rate > 0 else ""
     yield words
+    if status.chosen is not None:
+        yield f"  {_choice(status.chosen, totals.rows)}"
     yield f"  {totals.done:,} done, at {rate(status.rate)} rows/s in the last minute of work"
     yield f"  {totals.input_tokens:,} prompt tokens and {totals.output_tokens:,} answer tokens; cost {money(totals.cost)}"
     for line in batches_lines(batches):
@@ -72,15 +75,22 @@ def status_lines(status: JobStatus, batches: Sequence[ProviderBatchStatus], now:
         yield f"  errors: {one_line(shown_path(status.errors_file))}"
 
 
+def _choice(chosen: ChosenRows, rows: int) -> str:
+    options = [name for name, given in (("--limit", chosen.limit), ("--sample", chosen.sample)) if given is not None]
+    words = f"{chosen.rows:,} of {counted(rows, 'row')} chosen by {' and '.join(options)}"
+    others = f"; {chosen.others_ended:,} of the others ended before" if chosen.others_ended else ""
+    return f"{words}{others}"
+
+
 def _state(status: JobStatus, now: float) -> str:
     if status.is_running:
         return f"runs ({status.holder})" if status.holder else "runs"
     last = f", last change {duration(now - status.changed_at)} ago" if status.changed_at else ""
-    return f"{'not running, rows are left' if status.totals.waiting else 'complete'}{last}"
+    return f"{'not running, rows are left' if status.waiting else 'complete'}{last}"
 
 
 def status_object(status: JobStatus, batches: Sequence[ProviderBatchStatus]) -> dict[str, Any]:
     """Return the state for programs. Costs are in US dollars, times in seconds since 1970."""
     found: dict[str, Any] = msgspec.to_builtins(status)
     totals: dict[str, Any] = found.pop("totals")
-    return found | totals | {"waiting": status.totals.waiting, "batches": msgspec.to_builtins(batches)}
+    return found | totals | {"waiting": status.waiting, "batches": msgspec.to_builtins(batches)}

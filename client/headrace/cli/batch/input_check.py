@@ -1,16 +1,24 @@
-"""Checks the options of a batch job with the first row of its input, before any file is made."""
+"""Checks the paths of a batch job, and its options with the first row of its input, before any file is made."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from shlex import quote
+
+from headrace.batch.journal.job_files import JobFiles
 from headrace.batch.row import BadRow
 from headrace.batch.rows.row_reader import RowReader
 from headrace.batch.rows.row_source import RowSource
-from headrace.cli.batch.job_plan import JobPlan
+from headrace.cli.batch.job_plan import STREAM, JobPlan
+from headrace.cli.batch.shown_paths import shown_path
 from headrace.cli.shared.exit_codes import CommandError, ExitCode
 
 
 def check_input(plan: JobPlan) -> None:
     """Raise the error of options that are wrong, or that do not fit the input. An input that can be read once is not read."""
+    if plan.input != STREAM:
+        _check_readable(plan.input)
     if plan.is_read_once:
         RowReader(plan.rows)
         return
@@ -20,6 +28,43 @@ def check_input(plan: JobPlan) -> None:
     if plan.rows.prompt is not None or plan.rows.embed is not None or _is_text(plan):  # such rows name no model
         missing = "--model is missing; these rows name none: add one, such as --model gpt-4o-mini"
         raise CommandError(ExitCode.USAGE, missing if plan.rows.model is None else f"--model: {first.problem}")
+
+
+def check_output(files: JobFiles) -> None:
+    """Raise CommandError if the files of a job cannot be where they are to be."""
+    for path in (files.name, files.errors):
+        if path.is_dir() and path != files.directory:
+            raise _refused(path, f"is a directory; name a file, such as {shown_path(path / 'results.jsonl')}")
+    for path in (files.directory, files.name, files.errors):
+        _check_place(path, files.directory)
+
+
+def _check_place(path: Path, directory: Path) -> None:
+    """Raise CommandError if a file that is not there cannot be made. The job makes ``directory`` itself."""
+    folder = path.parent
+    if path.exists() or folder == directory:
+        return
+    if not folder.is_dir():
+        what = "is no directory" if folder.exists() else "is not there: make the directory"
+        raise _refused(folder, f"{what}, or choose another place for {path.name}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _refused(folder, f"you may not write here: choose another place for {path.name}")
+
+
+def _check_readable(name: str) -> None:
+    path = Path(name)
+    if path.is_dir():
+        raise _refused(
+            path, f"is a directory; name a file of rows, or - and its rows: cat {quote(name)}/* | headrace batch -"
+        )
+    if not path.exists():
+        raise _refused(path, "there is no such file; name the file of the rows, or - for standard input")
+    if not os.access(path, os.R_OK):
+        raise _refused(path, "you may not read this file")
+
+
+def _refused(path: Path, reason: str) -> CommandError:
+    return CommandError(ExitCode.USAGE, f"{shown_path(path)}: {reason}")
 
 
 def _is_text(plan: JobPlan) -> bool:

@@ -16,6 +16,8 @@ examples:
   headrace batch requests.jsonl -o results.jsonl
   headrace batch reviews.csv -o answers.jsonl --model gpt-4o-mini --prompt 'Is this review friendly? {review}'
   headrace batch reviews.csv -o answers.jsonl --model gpt-4o-mini --prompt '...' --dry-run
+  headrace batch requests.jsonl -o - --ordered | jq .response.body
+  zcat rows.jsonl.gz | headrace batch - -o - --job rows.job > results.jsonl
   headrace batch status answers.jsonl
 
 Stop a job as you like, or let it be killed: the same command goes on, and no finished row is sent again.

@@ -20,7 +20,7 @@ from headrace.batch.records.record_lines import failure_line
 from headrace.batch.row import BadRow, Row
 from headrace.batch.rows.row_source import RowSource
 from headrace.cli.batch.displays import Display, display_for
-from headrace.cli.batch.input_check import check_input
+from headrace.cli.batch.input_check import check_input, check_output
 from headrace.cli.batch.input_copy import copied_input
 from headrace.cli.batch.job_notes import FailureNotes
 from headrace.cli.batch.job_plan import STREAM, JobPlan
@@ -28,10 +28,11 @@ from headrace.cli.batch.progress_view import JobView
 from headrace.cli.batch.shown_paths import shown_path
 from headrace.cli.batch.stop_signals import stop_signals
 from headrace.cli.batch.summary import JobSummary, summary_lines, summary_object
-from headrace.cli.shared.exit_codes import ExitCode
-from headrace.cli.shared.terminal import as_json, red
+from headrace.cli.shared.exit_codes import ExitCode, exit_code
+from headrace.cli.shared.explain import explanation
+from headrace.cli.shared.terminal import as_json, complain, red
 from headrace.client import Client
-from headrace.errors import HeadraceError, RecordWriteError
+from headrace.errors import BatchError, HeadraceError, RecordWriteError
 from headrace.process.standard_streams import print_json
 
 
@@ -46,8 +47,9 @@ class JobSwitches(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run_job(plan: JobPlan, files: JobFiles, switches: JobSwitches) -> ExitCode:
-    """Run all rows without a record. Raises HeadraceError if the job cannot start, or cannot go on."""
+    """Run all rows without a record. Raises HeadraceError or CommandError if the job cannot start, or cannot go on."""
     check_input(plan)  # before any file is made
+    check_output(files)
     if switches.changed or switches.force:
         refuse_change(files.directory, "--changed" if switches.changed else "--force")
     with Journal.open(
@@ -61,9 +63,12 @@ def run_job(plan: JobPlan, files: JobFiles, switches: JobSwitches) -> ExitCode:
         run = _JobRun(plan, files, switches, journal)
         try:
             run.run()
-        except HeadraceError:
-            run.print_summary()
-            raise
+        except HeadraceError as error:
+            if not run.has_begun:
+                raise
+            complain(explanation(error))  # the cause goes first, and the summary says how far the job is
+            run.print_summary(is_told=isinstance(error, BatchError))
+            return exit_code(error)
         run.print_summary()
         return run.exit_code
 
@@ -190,15 +195,20 @@ class _JobRun:
             batches=live_batches(self._files.directory) if self._plan.run.is_deferred else [],
         )
 
-    def print_summary(self) -> None:
-        """Print what the job has done, if it has begun."""
+    @property
+    def has_begun(self) -> bool:
+        """Whether there are figures of rows."""
+        return self._progress is not None
+
+    def print_summary(self, *, is_told: bool = False) -> None:
+        """Print what the job has done, if it has begun. ``is_told``: an error has said already what to do next."""
         if (summary := self._summary()) is None:
             return
         if self._switches.as_json:
             print_json(as_json(summary_object(summary), indent=2), sys.stdout)
         if self._switches.is_quiet:
             return
-        for line in summary_lines(summary):
+        for line in summary_lines(summary, has_next_step=not is_told):
             print(red(line.text, sys.stderr) if line.is_problem else line.text, file=sys.stderr)
 
 

@@ -54,8 +54,8 @@ class SummaryLine(msgspec.Struct, frozen=True):
     is_problem: bool = False
 
 
-def summary_lines(summary: JobSummary) -> Iterator[SummaryLine]:
-    """Yield the lines of the summary for people."""
+def summary_lines(summary: JobSummary, *, has_next_step: bool = True) -> Iterator[SummaryLine]:
+    """Yield the lines of the summary for people. ``has_next_step``: say what goes on from here."""
     progress = summary.progress
     failed = failed_rows(progress)
     yield SummaryLine(_head(summary), is_problem=failed > 0 or not summary.is_complete)
@@ -70,7 +70,8 @@ def summary_lines(summary: JobSummary) -> Iterator[SummaryLine]:
     if summary.errors:
         yield SummaryLine(f"Errors: {one_line(summary.errors_file)}; {_mending(summary.errors)}")
     if not summary.is_complete:
-        yield SummaryLine(_next_step(summary))
+        if has_next_step or summary.batches:
+            yield SummaryLine(_next_step(summary))
         for text in batches_lines(summary.batches):
             yield SummaryLine(f"  {one_line(text)}")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import unicodedata
 from typing import Any, TextIO
 
@@ -37,6 +38,11 @@ def green(text: str, stream: TextIO) -> str:
 def one_line(text: str) -> str:
     """Return ``text`` on one line, with control characters escaped."""
     return " ".join(escaped(text).split())
+
+
+def complain(text: str) -> None:
+    """Print an error on standard error, on one line."""
+    print(red("headrace:", sys.stderr), one_line(text), file=sys.stderr)
 
 
 def as_json(value: Any, indent: int | None = None) -> str:

@@ -18,9 +18,10 @@ from headrace import ConfigurationError, HeadraceError, RateLimitError, RecordWr
 from headrace.batch.driver.engine_patience import EnginePatience
 from headrace.batch.driver.job import BatchJob
 from headrace.batch.driver.options import BatchOptions
-from headrace.batch.journal.job_files import job_files
-from headrace.batch.journal.job_records import RowRecord
+from headrace.batch.journal.job_files import job_directory, job_files
+from headrace.batch.journal.job_records import ChosenRows, JobStatus, RowRecord
 from headrace.batch.journal.journal import Journal
+from headrace.batch.journal.status import read_status
 from headrace.batch.records.record_lines import failure_line
 from headrace.batch.row import BadRow, FinishedRow, Row
 from headrace.batch.row_runs import RowRuns, RowRunsState
@@ -87,6 +88,8 @@ def test_a_limit_counts_rows_and_no_lines(tmp_path: Path) -> None:
         job = job_of(runs, rows, journal, limit=10)
         assert len([*job.run()]) == 10
     assert runs.numbers == [*range(5, 55, 5)]
+    ended = read_status(job_directory(tmp_path / "out.jsonl"))
+    assert (ended.rows_to_run, ended.ended, ended.waiting, ended.totals.rows) == (10, 10, 0, 99)
 
     more = FakeRuns()
     with scanned(tmp_path, rows) as journal:
@@ -94,6 +97,21 @@ def test_a_limit_counts_rows_and_no_lines(tmp_path: Path) -> None:
         assert job.progress().done_before == 10
         assert len([*job.run()]) == 2
     assert more.numbers == [55, 60]
+
+    def left_with(**options: int) -> JobStatus:
+        with scanned(tmp_path, rows) as journal:
+            job_of(FakeRuns(), rows, journal, **options)  # and the process is killed
+        return read_status(job_directory(tmp_path / "out.jsonl"))
+
+    assert left_with(limit=11).chosen == ChosenRows(limit=11, rows=11, others_ended=1)
+    assert left_with(limit=11).waiting == 0
+    drawn = left_with(limit=12, sample=3)
+    assert (drawn.rows_to_run, drawn.ended, drawn.chosen) == (
+        3,
+        3,
+        ChosenRows(limit=12, sample=3, rows=3, others_ended=9),
+    )
+    assert (left_with().chosen, left_with().waiting) == (None, 87)
 
 
 def test_the_bound_of_the_cost_is_for_all_starts(tmp_path: Path) -> None:
