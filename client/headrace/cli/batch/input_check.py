@@ -35,20 +35,26 @@ def check_output(files: JobFiles) -> None:
     for path in (files.name, files.errors):
         if path.is_dir() and path != files.directory:
             raise _refused(path, f"is a directory; name a file, such as {shown_path(path / 'results.jsonl')}")
-    for path in (files.directory, files.name, files.errors):
-        _check_place(path, files.directory)
+    for path, name in ((files.directory, files.name), (files.name, files.name), (files.errors, files.errors)):
+        if path.parent != files.directory:  # which the job makes
+            is_stream = name == files.directory
+            _check_place(
+                path, "name another place with --job" if is_stream else f"choose another place for {name.name}"
+            )
 
 
-def _check_place(path: Path, directory: Path) -> None:
-    """Raise CommandError if a file that is not there cannot be made. The job makes ``directory`` itself."""
+def _check_place(path: Path, advice: str) -> None:
+    """Raise CommandError if a file can be neither written nor made."""
     folder = path.parent
-    if path.exists() or folder == directory:
+    if path.exists():
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise _refused(path, f"you may not write to it: {advice}")
         return
     if not folder.is_dir():
         what = "is no directory" if folder.exists() else "is not there: make the directory"
-        raise _refused(folder, f"{what}, or choose another place for {path.name}")
+        raise _refused(folder, f"{what}, or {advice}")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise _refused(folder, f"you may not write here: choose another place for {path.name}")
+        raise _refused(folder, f"you may not write here: {advice}")
 
 
 def _check_readable(name: str) -> None:
