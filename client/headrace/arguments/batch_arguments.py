@@ -125,4 +125,7 @@ class BatchArguments(MapArguments, total=False):
     """The keyword arguments of ``batch`` and ``abatch``, beside ``response_type``: those of :class:`MapArguments`, and ``ordered``."""
 
     ordered: bool
-    """Whether results come in the order of the input, also in the file ``path``. Default: ``False``: as they finish."""
+    """Whether results come in the order of the input, also in the file ``path``. Default: ``False``: as they finish.
+
+    With ``via_provider`` or ``background`` and no ``path``, all results that wait for an earlier row are in memory.
+    """

@@ -131,7 +131,10 @@ class BatchJob:
             yield from rows
 
     def run_groups(self) -> Iterator[list[EndedRow]]:
-        """Do the same as :meth:`run`, and yield the rows that were recorded together as a list."""
+        """Do the same as :meth:`run`, and yield the rows that were recorded together as a list.
+
+        While ``is_held`` returns True, empty lists are yielded now and then, so that the caller can do something about it.
+        """
         try:
             while True:
                 now = monotonic()
@@ -141,6 +144,8 @@ class BatchJob:
                 now = monotonic()
                 if self._recorder.is_due(now) or (len(self._recorder) and self._is_idle):
                     yield from self._recorded(now)
+                elif self._is_held():
+                    yield []
                 if self._is_over:
                     break
             if self._order is not None and (rest := self._order.rest()):

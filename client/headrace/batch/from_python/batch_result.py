@@ -12,7 +12,11 @@ from headrace.types import RunEmbeddingResult, RunLocalResult
 T_co = TypeVar("T_co", covariant=True)
 
 ResultOrigin = Literal["run", "shared", "cache", "journal"]
-"""Where a result comes from: a run, the run of an equal row, the file ``cache``, or the file ``path`` of an earlier start."""
+"""Where a result comes from: a run, the run of an equal row, the file ``cache``, or the file ``path``.
+
+``path`` has the results of earlier starts. With ``via_provider`` or ``background``, and ``ordered``, it also has those of
+this start that have waited for an earlier row, beyond 4,096.
+"""
 
 
 class BatchResult(msgspec.Struct, Generic[T_co], frozen=True, kw_only=True):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from os import PathLike
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -14,29 +14,21 @@ from headrace.batch.driver.job import BatchJob
 from headrace.batch.driver.job_session import session_id_of
 from headrace.batch.driver.options import BatchOptions
 from headrace.batch.driver.progress import BatchProgress
-from headrace.batch.driver.recorder import EndedRow
-from headrace.batch.driver.selection import Selection
-from headrace.batch.from_python.batch_result import BatchResult, ResultOrigin
+from headrace.batch.from_python.batch_result import BatchResult
 from headrace.batch.from_python.handover import Handover
 from headrace.batch.from_python.job_request import JobRequest
 from headrace.batch.from_python.python_rows import ListedRows, SpooledRows, StreamedRows
+from headrace.batch.from_python.recorded_results import RecordedResults, ResultsInOrder, result_of
 from headrace.batch.journal.job_files import INPUT
-from headrace.batch.journal.job_records import StoredRecord
 from headrace.batch.journal.journal import Journal
 from headrace.batch.provider_batches.batch_status import refuse_change
 from headrace.batch.records.record_lines import failure_line
-from headrace.batch.records.record_reading import read_result
 from headrace.batch.row import BadRow, Row
 from headrace.batch.row_runs import RowRuns
 from headrace.batch.rows.row_source import RowSource
-from headrace.errors import HeadraceError, InvalidRequestError
-from headrace.runs.typed_answer import with_parsed
-from headrace.types import RunEmbeddingResult, RunLocalResult
 
 _BACKLOG = 1024
 """Results that the program has not taken yet, from which on no further rows are started."""
-_GROUP = 256
-"""Results of earlier starts that are passed on together."""
 
 RowsGiven = Iterable[Any] | str | PathLike[str]
 """Rows of a job: items, or the path of a file."""
@@ -55,6 +47,8 @@ class JobThread:
         self._check = check
         self._job: BatchJob | None = None
         self._interrupts = 0
+        self._is_behind = False
+        """Whether results can be passed on that were not, because the program has not taken earlier ones."""
         self._lock = threading.RLock()  # a signal handler may interrupt the job while its own thread does
         self._has_begun = threading.Event()
         self._thread = threading.Thread(target=self._work, name="headrace-batch", daemon=True)
@@ -113,10 +107,12 @@ class JobThread:
             if journal is not None:
                 journal.scan(rows, failure_line)
             session_id = session_id_of(journal)
-            options = msgspec.structs.replace(request.run, session_id=session_id)
+            # What a provider runs may end in any order, and all of it at once: then the journal keeps what waits.
+            is_ordered = request.run.is_ordered and (journal is None or not request.run.is_deferred)
+            options = msgspec.structs.replace(request.run, session_id=session_id, is_ordered=is_ordered)
             runs = stack.enter_context(self._make_runs(options, journal))
             to_run = () if options.cancels_batches else rows
-            job = BatchJob(runs, to_run, journal, options, check=self._check, is_held=lambda: self.handover.is_full)
+            job = BatchJob(runs, to_run, journal, options, check=self._check, is_held=self._is_held)
             with self._lock:
                 self._job = job
                 for _ in range(self._interrupts):
@@ -131,28 +127,41 @@ class JobThread:
     def _pass_on(self, job: BatchJob, journal: Journal | None) -> None:
         """Run the job, and pass on all results: also those that earlier starts have recorded."""
         handover = self.handover
-        if journal is None:
-            for group in job.run_groups():
-                handover.put([_result(row) for row in group])
-            return
-        recorded = _RecordedResults(journal, self._request)
-        if not self._request.run.is_ordered:
+        if journal is not None:
+            recorded = RecordedResults(journal, self._request.run)
+            if self._request.run.is_ordered:
+                self._pass_on_in_order(job, ResultsInOrder(recorded, job.selection))
+                return
             for results in recorded.all_in(job.selection):
                 handover.wait_for_room()
+                if handover.is_closed:
+                    break
                 handover.put(results)
-            for group in job.run_groups():
-                handover.put([_result(row) for row in group])
-            return
-        numbers = job.selection.among(journal.numbers())
         for group in job.run_groups():
-            for row in group:
-                for results in recorded.before(row.number, numbers):
-                    handover.wait_for_room()
-                    handover.put(results)
-                handover.put([_result(row)])
-        for results in recorded.before(None, numbers):
+            handover.put([result_of(row) for row in group])
+
+    def _pass_on_in_order(self, job: BatchJob, results: ResultsInOrder) -> None:
+        """Pass results on in the order of the input, as far as there is room. While rows run, it never waits for room."""
+        handover = self.handover
+        self._pass_on_ready(results)
+        for group in job.run_groups():
+            results.add(group)
+            self._pass_on_ready(results)
+        while not handover.is_closed and (found := results.next_group(is_last=True)):
             handover.wait_for_room()
-            handover.put(results)
+            handover.put(found)
+
+    def _pass_on_ready(self, results: ResultsInOrder) -> None:
+        handover = self.handover
+        self._is_behind = True
+        while not handover.is_full and not handover.is_closed:
+            if not (found := results.next_group()):
+                self._is_behind = False
+                return
+            handover.put(found)
+
+    def _is_held(self) -> bool:
+        return self._is_behind or self.handover.is_full
 
     def _opened(self, stack: ExitStack) -> Journal | None:
         request = self._request
@@ -181,56 +190,3 @@ class JobThread:
         spooled = SpooledRows(given, options, journal.files.directory / INPUT)
         stack.callback(spooled.remove)
         return spooled
-
-
-class _RecordedResults:
-    """Results that earlier starts of the job have recorded, some hundred at a time."""
-
-    def __init__(self, journal: Journal, request: JobRequest) -> None:
-        self._journal = journal
-        self._response_type = request.run.response_type
-
-    def all_in(self, selection: Selection) -> Iterator[list[BatchResult[Any]]]:
-        """Yield all of the selection, in the order of the input. To be exhausted before the job records more."""
-        found: list[BatchResult[Any]] = []
-        for stored in self._journal.stored():
-            if stored.number in selection:
-                found.append(self._result(stored))
-                if len(found) == _GROUP:
-                    yield found
-                    found = []
-        yield found
-
-    def before(self, end: int | None, numbers: Iterator[int]) -> Iterator[list[BatchResult[Any]]]:
-        """Yield the results of ``numbers`` up to ``end``, which is left out; None: of all."""
-        found: list[BatchResult[Any]] = []
-        for number in numbers:
-            if number == end:
-                break
-            if (stored := self._journal.stored_record(number)) is not None:
-                found.append(self._result(stored))
-                if len(found) == _GROUP:
-                    yield found
-                    found = []
-        yield found
-
-    def _result(self, stored: StoredRecord) -> BatchResult[Any]:
-        result: Any = read_result(stored.line)
-        if self._response_type is not None and isinstance(result, RunLocalResult):
-            result = with_parsed(result, self._response_type)
-        return _made(stored.id, stored.number, result, "journal")
-
-
-def _result(row: EndedRow) -> BatchResult[Any]:
-    finished = row.finished
-    if isinstance(finished, BadRow):
-        error = InvalidRequestError(finished.problem, finished.argument)
-        return BatchResult(id=finished.id, number=finished.number, error=error)
-    return _made(finished.row.id, finished.row.number, finished.result, row.origin)
-
-
-def _made(name: str, number: int, result: object, origin: ResultOrigin) -> BatchResult[Any]:
-    if isinstance(result, HeadraceError):
-        return BatchResult(id=name, number=number, error=result, origin=origin)
-    known = cast("RunLocalResult[Any] | RunEmbeddingResult", result)
-    return BatchResult(id=name, number=number, result=known, origin=origin)
