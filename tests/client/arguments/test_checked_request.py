@@ -503,7 +503,9 @@ def test_an_unknown_model_says_which_prefixes_and_providers_there_are() -> None:
 
     for word in ("'llama-3'", "gpt-", "o1", "groq", "openai", "give the provider"):
         assert word in str(caught.value)
-    with pytest.raises(InvalidRequestError, match="'bedrock/llama-3'; there is no provider 'bedrock'; names"):
+    with pytest.raises(
+        InvalidRequestError, match="'bedrock/llama-3'; there is no provider 'bedrock': write 'provider/model'"
+    ):
         build(model="bedrock/llama-3")
 
 
