@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from headrace.spans.data_directory import file_name
-from headrace.spans.span import Span
+from headrace.spans.span import Span, bounded
 from headrace.spans.span_database import COLUMNS, SCHEMA, to_row
 
 _INSERT = f"INSERT OR REPLACE INTO spans ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
@@ -23,11 +23,11 @@ class SlotWriter:
         slot.mkdir(parents=True, exist_ok=True)
 
     def write(self, spans: Iterable[Span], day: str = "2026-11-23", number: int = 0) -> dict[Path, int]:
-        """Commit spans; return the mark behind them."""
+        """Commit spans, within bounds as the collector decodes them; return the mark behind them."""
         path = self.slot / file_name(day, number)
         connection = self._connection(path)
         with connection:
-            connection.executemany(_INSERT, [to_row(span, None) for span in spans])
+            connection.executemany(_INSERT, [to_row(bounded(span), None) for span in spans])
         return {path: connection.execute("SELECT MAX(seq) FROM spans").fetchone()[0]}
 
     def execute(self, sql: str, day: str = "2026-11-23") -> list[tuple[object, ...]]:
