@@ -223,6 +223,28 @@ def test_a_job_that_nobody_holds_ends(client: Client, provider: SimulatedProvide
     wait_until(is_free, 10.0, "the end of the job")
 
 
+def test_an_interrupted_job_waits_for_no_row_that_a_limit_holds_back(
+    client: Client, provider: SimulatedProvider, key: Any, tmp_path: Path
+) -> None:
+    limited = simulate(status=429, headers={"retry-after": "60"})
+    slow = {"id": "slow", "prompt": "Hi", "model": "gpt-4o-mini", "custom_options": simulate(first_token_delay=1)}
+    rows = [slow, *({"prompt": f"prompt {number}", "custom_options": limited} for number in range(20))]
+
+    def is_held_back() -> bool:
+        progress = results.progress()
+        return progress is not None and progress.waiting == 20 and progress.waiting_for in {"limit", "blocked"}
+
+    with client.batch(rows, path=tmp_path / "out.jsonl", **key) as results:
+        wait_until(is_held_back, 20.0, "rows that a limit holds back")
+        results.interrupt()
+        assert [result.id for result in results] == ["slow"]
+        progress = results.progress()
+
+    assert progress is not None
+    assert (progress.stop_reason, progress.done, progress.failed) == ("interrupted", 1, 0)
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 1
+
+
 def test_the_end_of_the_client_ends_its_jobs(provider: SimulatedProvider, key: Any) -> None:
     with Client() as client:
         results = client.map(

@@ -8,19 +8,22 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from headrace.batch.row import FinishedRow, Row
-from headrace.batch.row_runs import RowRunsState
+from headrace.batch.row_runs import RowRunsState, WithdrawnRowError
 from headrace.connections.row_plans import RowPlan, RowPlans
 from headrace.connections.run_starter import RunStarter, session_of
 from headrace.errors import HeadraceError, RunError
 from headrace.process.clock import monotonic
 from headrace.runs.row_run import EndedRuns, RowRun
-from headrace.runs.session import Phase
+from headrace.runs.session import Phase, Session
+from headrace.wire.messages import Status
 
 if TYPE_CHECKING:
     from headrace.connections.connection import Connection
     from headrace.schemas.response_type import ResponseType
 
 _RATE_LIMITED = 429
+_ASK_AFTER = 1.0
+"""Seconds between two questions for what the runs of the engine wait for, while rows wait."""
 _STOPPED = "the batch job was stopped while the row was under way"
 _MOST_TOGETHER = 64
 _TOGETHER_SHARE = 8
@@ -41,7 +44,9 @@ class EngineRows:
         self._open: dict[RowRun, tuple[Row, ResponseType | None]] = {}
         self._ended = EndedRuns()
         self._not_started: deque[FinishedRow] = deque()
-        self._last_wait = ""
+        self._words: Mapping[str, int] = {}
+        """What runs of the engine wait for, as its broker has said last: a word of ``WaitWord`` → how many."""
+        self._ask_at = 0.0
         self._rate_limited = 0
 
     def start(self, rows: Sequence[Row]) -> None:
@@ -72,7 +77,6 @@ class EngineRows:
         for run in self._ended.take():
             row, response_type = self._open.pop(run)
             session = run.session
-            self._last_wait = session.times.queue_reason
             self._rate_limited += session.failure_count(_RATE_LIMITED)
             result = run.result(prices)
             finished.append(FinishedRow(row, result if response_type is None else _typed(result, response_type)))
@@ -83,18 +87,47 @@ class EngineRows:
         """How many rows run and wait now."""
         sessions = [run.session for run in list(self._open)]
         phases = Counter([session.phase for session in sessions])
-        waiting = phases[Phase.NEW] + phases[Phase.WAITING] + phases[Phase.BACKING_OFF]
+        queued = phases[Phase.NEW] + phases[Phase.WAITING]
+        waiting = queued + phases[Phase.BACKING_OFF]
+        self._ask_what_holds_back(queued)
         return RowRunsState(
             running=phases[Phase.RUNNING] + phases[Phase.STOPPING],
             waiting=waiting,
-            waiting_for=self._last_wait if waiting else "",
+            waiting_for=self._waiting_for(queued, [run for run in sessions if run.phase is Phase.BACKING_OFF]),
             rate_limited=self._rate_limited + sum(session.failure_count(_RATE_LIMITED) for session in sessions),
         )
+
+    def withdraw(self) -> None:
+        """Give back the rows that are not on a worker. They end with WithdrawnRowError. Returns at once."""
+        if runs := list(self._open):
+            self._ended.connection.post_withdraw(runs, WithdrawnRowError())
 
     def abort(self) -> None:
         """Stop all rows now. They end with RunError, and :meth:`take` returns them."""
         for run in list(self._open):
             run.give_up(RunError(run.span_id, _STOPPED))
+
+    def _ask_what_holds_back(self, queued: int) -> None:
+        """Ask the broker now and then, while rows wait for a lease."""
+        now = monotonic()
+        if queued and now >= self._ask_at:
+            self._ask_at = now + _ASK_AFTER
+            self._ended.connection.post_status(self._note_words)
+        elif not queued:
+            self._words = {}
+
+    def _note_words(self, status: Status | HeadraceError) -> None:
+        if isinstance(status, Status):
+            self._words = status.waiting_for
+
+    def _waiting_for(self, queued: int, pausing: Sequence[Session]) -> str:
+        """Return what most rows wait for. A row whose attempt has met HTTP 429 waits for a limit until its next attempt."""
+        words: Counter[str] = Counter()
+        if queued and self._words:
+            words[max(self._words, key=lambda word: self._words[word])] = queued
+        words["limit"] += sum(session.failure_count(_RATE_LIMITED) > 0 for session in pausing)
+        word, count = words.most_common(1)[0]
+        return word if count else ""
 
     def _begin(self, planned: Sequence[tuple[Row, RowPlan]], connection: Connection) -> list[RowRun]:
         self._ended.use(connection)

@@ -8,6 +8,14 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from headrace.batch.row import FinishedRow, Row
+from headrace.errors import HeadraceError
+
+
+class WithdrawnRowError(HeadraceError):
+    """A row was withdrawn before a worker had it. It has no final record, and runs with the next start of the job."""
+
+    def __str__(self) -> str:
+        return "the batch job stopped before this row ran; start the job again to run it"
 
 
 class RowRunsState(msgspec.Struct, frozen=True):
@@ -37,6 +45,12 @@ class RowRuns(Protocol):
     def state(self) -> RowRunsState:
         """How many rows run and wait now."""
 
+    def withdraw(self) -> None:
+        """Give back the rows that are not on a worker: those that wait for a lease, or for their next attempt.
+
+        They end with WithdrawnRowError, and :meth:`take` returns them. The rows on workers go on. Returns at once.
+        """
+
     def abort(self) -> None:
         """Stop all rows now. They end with RunError, and :meth:`take` returns them."""
 
@@ -55,6 +69,7 @@ class DeferredRuns(RowRuns, Protocol):
       record yet.
     * After :meth:`end_input`, the job is over as soon as ``state`` has neither running nor waiting rows. Rows that were
       cancelled before the provider ran them are not returned: they have no record, and the next start runs them.
+    * ``withdraw`` does nothing: the provider has all rows.
     * To interrupt the job means to stop calling ``take``, and to call :meth:`close`: the provider goes on. ``abort`` does
       the same, and returns no rows.
     """

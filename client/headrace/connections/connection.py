@@ -56,6 +56,10 @@ class Connection:
         """Abort a run."""
         self._post(self._engine_runs.abort, delivery)
 
+    def post_withdraw(self, runs: Sequence[OpenRun], error: HeadraceError) -> None:
+        """End the runs that are not on a worker, with ``error``. The others go on."""
+        self._reactor.call(partial(self._engine_runs.withdraw, runs, error))
+
     def post_credit(self, delivery: OpenRun) -> None:
         """Give credit for what the reader of a run has taken."""
         self._post(self._engine_runs.credit, delivery)

@@ -52,6 +52,8 @@ from headrace.wire.messages import (
 # The logging settings of a program may have this name: so it does not change with the modules of the client.
 logger = logging.getLogger("headrace.connections.connection")
 
+_WITHOUT_WORKER = (Phase.NEW, Phase.WAITING, Phase.BACKING_OFF)
+"""Phases of a run that is on no worker."""
 _CHECK_INTERVAL = 1.0
 """Seconds between two checks of all runs: for deadlines, and for silence."""
 _WAITING = 1.0
@@ -180,6 +182,13 @@ class EngineRuns:
         self._carry_out(delivery, delivery.session.stop(monotonic(), mode))
         if (deadline := delivery.session.next_deadline) is not None and delivery.session.phase is Phase.STOPPING:
             self.reactor.call_at(deadline, partial(self._check, delivery))
+
+    def withdraw(self, runs: Sequence[OpenRun], error: HeadraceError) -> None:
+        """End the runs that are not on a worker, with ``error``. They give back their places in the queue."""
+        for run in runs:
+            if run.session.phase in _WITHOUT_WORKER:
+                run.give_up(error)
+                self.guard(self.abort, run)  # in this turn: a lease must not come before it
 
     def abort_all(self, owner: int, done: Callable[[], None]) -> None:
         """Abort the runs of one client, then call ``done``."""

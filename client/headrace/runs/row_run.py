@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from headrace.answers.assembly import ResultFacts, joined_text
@@ -20,6 +20,7 @@ from headrace.runs.open_runs import OpenRun
 from headrace.runs.outcome import ResultOrError, RunOutcome
 from headrace.runs.session import DEADLINE_GRACE, Session
 from headrace.runs.task_alarm import TasksToWake
+from headrace.wire.messages import Status
 
 TOGETHER = 0.01
 """Seconds that runs which have ended wait for others, so that the job's thread is woken once for all of them."""
@@ -30,6 +31,12 @@ class RowConnection(Protocol):
 
     def post_abort(self, run: OpenRun, /) -> None:
         """Have the worker stop the run."""
+
+    def post_withdraw(self, runs: Sequence[OpenRun], error: HeadraceError, /) -> None:
+        """End the runs that are not on a worker, with ``error``."""
+
+    def post_status(self, answer: Callable[[Status | HeadraceError], None], /) -> None:
+        """Ask for the engine's status. The I/O thread calls ``answer``."""
 
     def post_later(self, delay: float, action: Callable[[], None], /) -> None:
         """Call ``action`` on the I/O thread, in ``delay`` seconds."""

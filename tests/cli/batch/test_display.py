@@ -104,11 +104,11 @@ def test_a_name_cannot_steer_the_terminal() -> None:
         ({"is_held_by_reader": True}, "Held back by whoever reads the results"),
         (
             {"phase": "finishing", "stop_reason": "interrupted"},
-            "Stopping: waits for 576 rows that run. Ctrl-C again stops at once",
+            "Stopping: waits for 512 rows that run. Ctrl-C again stops at once",
         ),
         (
             {"phase": "finishing", "stop_reason": "max_cost"},
-            "Stopping: waits for 576 rows that run. Ctrl-C stops at once",
+            "Stopping: waits for 512 rows that run. Ctrl-C stops at once",
         ),
         ({"phase": "aborting"}, "Stopping."),
         ({"done": 0, "failed": 0, "total": 0, "cost": 0.0}, "0 of 0 rows, 100 %"),

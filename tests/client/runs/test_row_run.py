@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from headrace.errors import EngineUnavailableError, RunError, RunTimeoutError
+from headrace.errors import EngineUnavailableError, HeadraceError, RunError, RunTimeoutError
 from headrace.pricing.prices import PriceTable
 from headrace.runs.open_runs import OpenRun
 from headrace.runs.row_run import EndedRuns, RowRun
 from headrace.runs.run_plan import RunPlan
 from headrace.runs.session import Session
 from headrace.types import Message, RunLocalResult, Usage
-from headrace.wire.messages import Finished, Grant
+from headrace.wire.messages import Finished, Grant, Status
 from tests.waiting import wait_until
 
 PRICES = PriceTable()
@@ -28,6 +28,12 @@ class FakeConnection:
 
     def post_abort(self, run: OpenRun, /) -> None:
         self.aborted.append(run.span_id)
+
+    def post_withdraw(self, runs: Sequence[OpenRun], error: HeadraceError, /) -> None:
+        """No test withdraws a run here."""
+
+    def post_status(self, answer: Callable[[Status | HeadraceError], None], /) -> None:
+        """No test asks for the status here."""
 
     def post_later(self, _: float, action: Callable[[], None], /) -> None:
         self.later.append(action)

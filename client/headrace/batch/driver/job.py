@@ -26,7 +26,7 @@ from headrace.batch.driver.window import GROUP, Window
 from headrace.batch.journal.job_records import JobTotals
 from headrace.batch.journal.journal import Journal
 from headrace.batch.row import BadRow, FinishedRow, Row
-from headrace.batch.row_runs import DeferredRuns, RowRuns, RowRunsState
+from headrace.batch.row_runs import DeferredRuns, RowRuns, RowRunsState, WithdrawnRowError
 from headrace.errors import (
     BudgetExceededError,
     ConfigurationError,
@@ -160,7 +160,10 @@ class BatchJob:
         self._wake.set()
 
     def interrupt(self) -> None:
-        """Start no further rows, and finish what runs. The second call aborts what runs. Returns at once."""
+        """Start no further rows, give back those that wait in the engine, and finish those on workers.
+
+        The second call aborts what runs. Returns at once.
+        """
         # No event is set: a signal handler would wait for ever for the lock of an event that its own thread waits for.
         self._interrupts += 1
 
@@ -183,6 +186,8 @@ class BatchJob:
             state = self._counts.state = self._runs.state
             self._window.observe(now, self._observed, state.running, state.waiting)
             self._observed = 0
+            if self._counts.phase == "finishing" and self._counts.stop_reason != "input" and state.waiting:
+                self._runs.withdraw()  # again and again: a row on a worker may fail, and wait for its next attempt
             self._counts.window = self._window.size
             self._counts.note(now)
 
@@ -344,6 +349,9 @@ class BatchJob:
                 if again := self._retries.may_try_again(row.number, error):
                     self._feed.put_back(row)
                 return again
+            case WithdrawnRowError():
+                self._feed.put_back(row)
+                return True
             case PoisonRunError():
                 return self._suspects.add(row, error)
         self._patience.found()
@@ -416,6 +424,7 @@ class BatchJob:
         if self._counts.phase == "running":
             self._counts.phase = "finishing"
             self._counts.stop_reason = reason
+            self._observe_at = 0.0  # now: the rows that wait are given back
 
     def _fail(self, reason: StopReason, error: BaseException) -> None:
         self._stop(reason)

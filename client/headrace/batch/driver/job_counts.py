@@ -8,6 +8,13 @@ from headrace.batch.driver.progress import BatchProgress, JobPhase, StopReason
 from headrace.batch.driver.rates import Rates
 from headrace.batch.row_runs import RowRunsState
 
+_HOLDS = frozenset({"limit", "blocked", "breaker"})
+"""What rows wait for where the provider sets the pace: words of ``WaitWord``."""
+_HELD_SPAN = 60.0
+"""Seconds that count for the time left while the provider sets the pace: its limits are those of a minute."""
+_LEAST_HELD = 5.0
+"""Seconds of this pace before which the time left is not known."""
+
 
 class JobCounts:
     """The figures of one start of a job. One thread changes them; others may read them.
@@ -36,7 +43,9 @@ class JobCounts:
         self._failed_before = failed_before
         self._cost_before = cost_before
         self._began_at = now
-        self._rates = Rates(now, 3)
+        self._rates = Rates(now, (0.0, 0.0, 0.0))
+        self._held_rates: Rates | None = None
+        """Rows since the provider sets the pace. The rows before went as a burst that does not come again."""
         self._done = 0
         self._failed = 0
         self._origins: Counter[str] = Counter()
@@ -50,6 +59,12 @@ class JobCounts:
     def note(self, now: float) -> None:
         """Note the sums, for the rates."""
         self._rates.note(now, self._sums(now))
+        if not self.state.waiting or self.state.waiting_for not in _HOLDS:
+            self._held_rates = None
+        elif self._held_rates is None:
+            self._held_rates = Rates(now, (self._done + self._failed,), _HELD_SPAN)
+        else:
+            self._held_rates.note(now, (self._done + self._failed,))
 
     def read(self, now: float) -> None:
         """The program that takes the results wants the next one."""
@@ -79,9 +94,10 @@ class JobCounts:
         """Return the figures of this moment."""
         rate, tokens, reader = self._rates.rates(now, self._sums(now))
         finished = self._done + self._failed
+        pace = self._pace(now, rate)
         left = None
-        if self._total is not None and rate > 0.0:
-            left = max(0, self._total - self._done_before - self._failed_before - finished) / rate
+        if self._total is not None and pace > 0.0:
+            left = max(0, self._total - self._done_before - self._failed_before - finished) / pace
         return BatchProgress(
             phase=self.phase,
             stop_reason=self.stop_reason,
@@ -109,6 +125,15 @@ class JobCounts:
             seconds_left=left,
             errors=dict(self._errors),
         )
+
+    def _pace(self, now: float, rate: float) -> float:
+        """Return the rows a second by which the rest of the job is judged, 0.0 if that is not known."""
+        held = self._held_rates
+        if held is None:
+            return rate
+        if held.seconds(now) < _LEAST_HELD:
+            return 0.0
+        return held.rates(now, (self._done + self._failed,))[0]
 
     def _sums(self, now: float) -> tuple[float, ...]:
         since = self.reading_since

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from headrace.batch.row import FinishedRow
+from headrace.batch.row_runs import WithdrawnRowError
 from headrace.errors import (
     AuthenticationError,
     BudgetExceededError,
@@ -11,7 +12,7 @@ from headrace.errors import (
     QueueFullError,
 )
 
-_NO_PROOF = (EngineUnavailableError, BudgetExceededError, QueueFullError)
+_NO_PROOF = (EngineUnavailableError, BudgetExceededError, QueueFullError, WithdrawnRowError)
 """Errors of rows that have not reached a provider."""
 
 

@@ -244,6 +244,9 @@ class ProviderRuns:
         self._singles.drop()
         self._states.cancel(monotonic())
 
+    def withdraw(self) -> None:
+        """Do nothing: the provider has all rows."""
+
     def abort(self) -> None:
         """Do the same as :meth:`close`."""
         self.close()

@@ -170,11 +170,14 @@ def state_line(view: JobView) -> str:
     progress = view.progress
     if view.batches is not None and progress.phase == "running":
         return "Ctrl-C leaves the rows with the provider, which goes on. The same command fetches the results."
-    under_way = progress.running + progress.waiting
     match progress.phase:
         case "running":
             return "Ctrl-C finishes the rows that run, and stops. The same command goes on from there."
         case "finishing":
+            # Rows that wait are given back, unless the input broke off.
+            under_way = progress.running + (progress.waiting if progress.stop_reason == "input" else 0)
+            if not under_way:
+                return "Stopping."
             rows = counted(under_way, "row that runs", "rows that run")
             again = " again" if progress.stop_reason == "interrupted" else ""
             return f"Stopping: waits for {rows}. Ctrl-C{again} stops at once; these rows run again next time."

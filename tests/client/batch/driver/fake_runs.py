@@ -8,7 +8,7 @@ from typing import Any
 
 from headrace import HeadraceError, Message, RunError, RunLocalResult, Usage
 from headrace.batch.row import BadRow, FinishedRow, Row
-from headrace.batch.row_runs import RowRunsState
+from headrace.batch.row_runs import RowRunsState, WithdrawnRowError
 
 Answering = Callable[[Row], RunLocalResult[Any] | HeadraceError]
 
@@ -62,6 +62,8 @@ class FakeRuns:
         self.most_in_flight = 0
         self.was_aborted = False
         self.waiting = 0
+        """Rows in flight, the last ones, that are on no worker. ``turn`` must not end them."""
+        self._withdrawn: list[Row] = []
         self._answering = answering
         self._turn = turn
 
@@ -75,15 +77,22 @@ class FakeRuns:
         if self.was_aborted:
             aborted, self.in_flight = self.in_flight, deque()
             return [FinishedRow(row, RunError("sp_0", "stopped")) for row in aborted]
+        withdrawn, self._withdrawn = self._withdrawn, []
         ended = [*self._turn(tuple(self.in_flight))]
         for row in ended:
             self.in_flight.remove(row)
-        return [FinishedRow(row, self._answering(row)) for row in ended]
+        given_back = [FinishedRow(row, WithdrawnRowError()) for row in withdrawn]
+        return given_back + [FinishedRow(row, self._answering(row)) for row in ended]
 
     @property
     def state(self) -> RowRunsState:
         waiting = min(self.waiting, len(self.in_flight))
         return RowRunsState(len(self.in_flight) - waiting, waiting, "limit" if waiting else "")
+
+    def withdraw(self) -> None:
+        for _ in range(min(self.waiting, len(self.in_flight))):
+            self._withdrawn.append(self.in_flight.pop())
+        self.waiting = 0
 
     def abort(self) -> None:
         self.was_aborted = True

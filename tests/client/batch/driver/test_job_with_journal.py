@@ -217,6 +217,9 @@ class FakeProvider:
     def close(self) -> None:
         self.is_closed = True
 
+    def withdraw(self) -> None:
+        """Do nothing."""
+
     def abort(self) -> None:
         self.close()
 

@@ -19,6 +19,7 @@ from headrace.batch.driver.selection import Selection
 from headrace.batch.driver.sharing import Sharing
 from headrace.batch.driver.suspects import Suspects
 from headrace.batch.row import Row
+from headrace.batch.row_runs import RowRunsState
 from tests.client.batch.driver.fake_runs import chat_row, chat_rows
 
 NUMBERS = st.lists(st.integers(1, 500), unique=True).map(sorted)
@@ -136,7 +137,7 @@ def test_a_job_waits_for_a_lost_engine_ever_longer_and_not_for_ever() -> None:
 
 
 def test_rates_are_of_the_last_ten_seconds() -> None:
-    rates = Rates(0.0, 1)
+    rates = Rates(0.0, (0.0,))
     for second in range(100):
         rates.note(float(second), (float(second if second < 50 else 50 + 10 * (second - 50)),))
     assert rates.rates(99.0, (50.0 + 10 * 49,)) == (10.0,)
@@ -157,6 +158,18 @@ def test_progress_says_how_long_the_rest_takes() -> None:
     assert progress.tokens_per_second == pytest.approx(100.0)
     assert progress.seconds_left == pytest.approx(399 / 10.1)
     assert progress.cost == pytest.approx(0.1)
+
+
+def test_the_time_left_under_a_limit_leaves_out_the_first_burst() -> None:
+    counts = JobCounts(0.0, 1060)
+    for _ in range(60):
+        counts.ended("run", "")
+    counts.state = RowRunsState(waiting=64, waiting_for="limit")
+    for second in range(1, 9):
+        counts.note(float(second))
+        assert second > 5 or counts.progress(float(second)).seconds_left is None
+        counts.ended("run", "")
+    assert counts.progress(9.0).seconds_left == pytest.approx(992.0)
 
 
 def test_the_numbers_of_a_large_selection_are_kept_as_numbers_of_eight_bytes() -> None:
