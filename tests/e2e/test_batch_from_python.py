@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import secrets
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -289,6 +290,25 @@ def test_an_iterator_is_read_only_as_far_as_results_are_taken(
 
     assert progress is not None
     assert read <= 50 + 1024 + 512 + 16
+
+
+def test_results_come_while_an_iterator_waits_for_its_next_row(
+    client: Client, provider: SimulatedProvider, key: Any
+) -> None:
+    is_answered, is_left = threading.Event(), threading.Event()
+
+    def prompts() -> Iterator[str]:
+        yield "first"
+        assert is_answered.wait(30)
+        yield "second"
+        is_left.wait()  # for ever, as far as the job is concerned
+
+    with client.batch(prompts(), **key) as results:
+        assert next(results).id == "row-1"
+        is_answered.set()
+        assert next(results).id == "row-2"
+    is_left.set()
+    assert list(results) == []
 
 
 def test_rows_that_are_left_to_the_provider_are_found_again(

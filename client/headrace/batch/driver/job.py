@@ -42,6 +42,8 @@ from headrace.process.clock import monotonic
 
 _LOOK = 0.25
 """Seconds until the job looks for an interrupt."""
+_READ_AGAIN = 0.02
+"""Seconds until the job looks again for rows of an input that is slower than the job."""
 _STATE_AFTER = 0.1
 """Seconds between two questions for what runs and waits."""
 _FAREWELL = 2.0
@@ -196,7 +198,8 @@ class BatchJob:
             return
         room = self._room(now)
         while room > 0 and len(self._recorder) < COMMIT_ROWS:
-            rows = self._next_rows(min(room, GROUP))
+            wanted = min(room, GROUP)
+            rows = self._next_rows(wanted)
             if not rows:
                 break
             try:
@@ -208,6 +211,8 @@ class BatchJob:
                 self._in_flight += len(to_run)
                 self._runs.start(to_run)
             room -= len(to_run)
+            if self._feed.is_slow and len(rows) < wanted:
+                break
         if not self._in_flight and (self._feed.is_empty or not self._reads_on):
             self._start_suspect(now)
 
@@ -235,7 +240,8 @@ class BatchJob:
             self._fail("engine", error)
             return []
         try:
-            rows = self._feed.take(count, reads_on=self._reads_on)
+            is_waiting = self._deferred is not None or self._in_flight or len(self._recorder) or len(self._suspects)
+            rows = self._feed.take(count, reads_on=self._reads_on, patience=0.0 if is_waiting else _LOOK)
         except Exception as error:  # noqa: BLE001 - what runs is finished first, then it is raised
             self._fail("input", error)
             return []
@@ -483,7 +489,7 @@ class BatchJob:
             if not self._has_ended_input and not self._is_held():
                 self._has_ended_input = True
                 self._deferred.end_input()
-        return self._recorder.time_left(now, _LOOK)
+        return self._recorder.time_left(now, _READ_AGAIN if self._feed.is_slow else _LOOK)
 
     def _end(self) -> None:
         """Abort what runs, and record what has ended. Does nothing more for a job that came to its end."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Protocol, runtime_checkable
 
+from headrace.batch.driver.read_ahead import ReadAhead
 from headrace.batch.driver.selection import Selection
 from headrace.batch.row import BadRow, Row
 
@@ -19,14 +20,22 @@ class NumberedRows(Protocol):
         """Yield the rows with these numbers, which must ascend."""
 
 
+@runtime_checkable
+class BlockingRows(Protocol):
+    """An input whose next row may take long: it is read in a thread of its own."""
+
+    may_block: bool
+
+
 class RowFeed:
     """The rows to start. ``waiting``: the numbers of the rows that have no record, ascending; None: all rows."""
 
     def __init__(self, rows: Iterable[Row | BadRow], selection: Selection, waiting: Iterator[int] | None) -> None:
         self._rows = _chosen(rows, selection, waiting)
+        self._ahead = ReadAhead(self._rows) if isinstance(rows, BlockingRows) and rows.may_block else None
         self._again: deque[Row] = deque()
         self._has_ended = False
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         """What the input has raised, behind rows that were read before."""
 
     @property
@@ -34,16 +43,26 @@ class RowFeed:
         """Whether no row is left. Known only after :meth:`take` has returned fewer rows than it was asked for."""
         return self._has_ended and not self._again and self._error is None
 
-    def take(self, count: int, *, reads_on: bool = True) -> list[Row | BadRow]:
+    @property
+    def is_slow(self) -> bool:
+        """Whether the input may have further rows at any time."""
+        return self._ahead is not None and not self._has_ended
+
+    def take(self, count: int, *, reads_on: bool = True, patience: float = 0.0) -> list[Row | BadRow]:
         """Return the next rows, at most ``count``.
 
         What the input raises is raised after the rows before it were returned; then the input counts as ended.
-        ``reads_on`` False: only rows that run again.
+        ``reads_on`` False: only rows that run again. ``patience``: seconds to wait for the first row of a slow input.
         """
         taken: list[Row | BadRow] = []
         while self._again and len(taken) < count:
             taken.append(self._again.popleft())
-        if reads_on and not self._has_ended and len(taken) < count:
+        if self._ahead is not None:
+            if reads_on and not self._has_ended and len(taken) < count:
+                taken += self._ahead.take(count - len(taken), 0.0 if taken else patience)
+                if self._ahead.has_ended:
+                    self._has_ended, self._error = True, self._ahead.error
+        elif reads_on and not self._has_ended and len(taken) < count:
             try:
                 taken.extend(islice(self._rows, count - len(taken)))  # keeps the rows before an error
             except Exception as error:  # noqa: BLE001 - it is raised by the next call
@@ -61,6 +80,9 @@ class RowFeed:
     def close(self) -> None:
         """Close the input. Rows that are to run again are still returned."""
         self._has_ended = True
+        if self._ahead is not None:
+            self._ahead.close()
+            return
         close = getattr(self._rows, "close", None)
         if close is not None:
             close()

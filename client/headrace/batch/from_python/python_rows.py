@@ -45,6 +45,8 @@ class ListedRows:
 class StreamedRows:
     """The rows of an iterator. It can be iterated once."""
 
+    may_block = True
+
     def __init__(self, items: Iterable[Any], options: RowOptions) -> None:
         self._items = items
         self._reader = RowReader(options)
