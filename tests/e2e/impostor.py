@@ -23,6 +23,7 @@ from headrace.spans.span import Rank, Span, SpanAttempt, encode_span
 from headrace.types import Message
 from headrace.wire.codec import encode_frame, encode_request, from_broker, from_worker
 from headrace.wire.engine_status import ProcessStatus, SpanStatus
+from headrace.wire.groups import run_count
 from headrace.wire.messages import (
     CAPABILITIES,
     Abort,
@@ -33,6 +34,7 @@ from headrace.wire.messages import (
     Flushed,
     Goodbye,
     Grant,
+    GrantMany,
     Heartbeat,
     Hello,
     Hold,
@@ -50,7 +52,6 @@ from headrace.wire.run_request import RunRequest
 from tests.waiting import busyness
 
 PATIENCE = 20.0
-GRANT = Grant.__struct_config__.tag
 GOODBYE = Goodbye.__struct_config__.tag
 OWN_EPOCH = 0x63
 
@@ -185,7 +186,8 @@ def at_the_leases(impostor: FalsePeer) -> None:
     deadline = time.monotonic() + PATIENCE * busyness()
     while (ready := poller.poll(500)) or (taken < int(sys.argv[3]) and time.monotonic() < deadline):
         for dealer, _ in ready:
-            taken += sum(message[0] == GRANT for message in msgspec.msgpack.decode(dealer.recv()[1:])[1])
+            said = from_broker.decode(dealer.recv())[1]
+            taken += sum(run_count(message) for message in said if isinstance(message, Grant | GrantMany))
         last = time.monotonic() if ready else last
     impostor.answers["taken"] = str(taken)
     impostor.answers["seconds"] = str(last - began)

@@ -18,6 +18,7 @@ from headrace import Client
 from headrace.testing import SimulatedProvider
 from headrace.transport.sockets import new_context
 from headrace.wire.codec import encode_frame, from_broker, from_worker
+from headrace.wire.groups import unpacked
 from headrace.wire.messages import (
     MAX_FRAME_MESSAGES,
     Acquire,
@@ -293,7 +294,7 @@ def test_a_flood_of_runs_takes_turns_with_those_of_others(engine: FloodedEngine)
         while granted + refused < WAITING_RUNS:
             assert time.monotonic() < deadline
             for frame in dealer.receive():
-                answers = from_broker.decode(frame)[1]
+                answers = [each for message in from_broker.decode(frame)[1] for each in unpacked(message)]
                 grants = [answer for answer in answers if isinstance(answer, Grant)]
                 granted += len(grants)
                 refused += sum(isinstance(answer, Refuse) and answer.kind == "queue_full" for answer in answers)
