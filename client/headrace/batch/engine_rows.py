@@ -15,6 +15,7 @@ from headrace.errors import HeadraceError, RunError
 from headrace.process.clock import monotonic
 from headrace.runs.row_run import EndedRuns, RowRun
 from headrace.runs.session import Phase, Session
+from headrace.types import Usage
 from headrace.wire.messages import Status
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from headrace.schemas.response_type import ResponseType
 
 _RATE_LIMITED = 429
+_ANSWER = 500
+"""Tokens of an answer for an estimate of its cost, where no most is given."""
 _ASK_AFTER = 1.0
 """Seconds between two questions for what the runs of the engine wait for, while rows wait."""
 _STOPPED = "the batch job was stopped while the row was under way"
@@ -96,6 +99,18 @@ class EngineRows:
             waiting_for=self._waiting_for(queued, [run for run in sessions if run.phase is Phase.BACKING_OFF]),
             rate_limited=self._rate_limited + sum(session.failure_count(_RATE_LIMITED) for session in sessions),
         )
+
+    def cost_estimate(self, row: Row) -> float | None:
+        """Return about how many US dollars a row will cost; None if the price of its model is not known."""
+        from headrace.batch.row_estimate import input_tokens_of
+
+        try:
+            plan = self._plans.plan(row.arguments, is_embedding=row.kind == "embeddings").plan
+        except HeadraceError:
+            return 0.0  # the row fails before it costs anything
+        answer = 0 if row.kind == "embeddings" else row.arguments.get("max_output_tokens") or _ANSWER
+        usage = Usage(input_tokens=input_tokens_of(row), output_tokens=answer, source="provider")
+        return self._starter.prices.cost(plan.provider, plan.model, usage)
 
     def withdraw(self) -> None:
         """Give back the rows that are not on a worker. They end with WithdrawnRowError. Returns at once."""

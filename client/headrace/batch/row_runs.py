@@ -45,6 +45,9 @@ class RowRuns(Protocol):
     def state(self) -> RowRunsState:
         """How many rows run and wait now."""
 
+    def cost_estimate(self, row: Row) -> float | None:
+        """Return about how many US dollars a row will cost; None if the price of its model is not known."""
+
     def withdraw(self) -> None:
         """Give back the rows that are not on a worker: those that wait for a lease, or for their next attempt.
 

@@ -19,11 +19,28 @@ class CostBound:
         self._max_cost = max_cost
         self._spent = spent
         self._rows = rows
+        self._estimated = 0.0
+        """What the rows under way are estimated to cost, in this start of the job."""
 
     def add(self, cost: float) -> None:
         """A row has ended, and cost so much."""
         self._spent += cost
         self._rows += 1
+
+    def admits(self, estimate: float | None) -> bool:
+        """Return whether a row may start that is estimated to cost so much; None: that is not known.
+
+        Once rows have ended, their mean counts instead: see :meth:`room`.
+        """
+        left = self._max_cost - self._spent
+        if estimate is None:
+            return True
+        if self._rows:
+            return left > 0.0
+        if self._estimated + estimate > left:
+            return False
+        self._estimated += estimate
+        return True
 
     @property
     def is_reached(self) -> bool:
@@ -32,6 +49,8 @@ class CostBound:
 
     def room(self, running: int) -> int:
         """Return how many rows may be started while ``running`` rows run. Each of them counts as the mean of the ended rows."""
+        if not running:
+            self._estimated = 0.0
         left = self._max_cost - self._spent
         if left <= 0.0:
             return 0

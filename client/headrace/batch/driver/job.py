@@ -207,11 +207,13 @@ class BatchJob:
             except ConfigurationError as error:
                 self._fail("disk", error)  # the file of answers cannot be read any more
                 break
+            unbound = len(to_run)
+            to_run = self._within_cost(to_run)
             if to_run:
                 self._in_flight += len(to_run)
                 self._runs.start(to_run)
             room -= len(to_run)
-            if self._feed.is_slow and len(rows) < wanted:
+            if len(to_run) < unbound or (self._feed.is_slow and len(rows) < wanted):
                 break
         if not self._in_flight and (self._feed.is_empty or not self._reads_on):
             self._start_suspect(now)
@@ -266,6 +268,19 @@ class BatchJob:
                 origin, answer = known[row.hash]
                 self._finish(FinishedRow(row, answer), origin, now)
         return [row for row in to_run if row.hash not in known]
+
+    def _within_cost(self, rows: list[Row]) -> list[Row]:
+        """Return the first rows, as far as ``max_cost`` admits them. The others are put back."""
+        if self._bound is None:
+            return rows
+        for place, row in enumerate(rows):
+            if not self._bound.admits(self._runs.cost_estimate(row)):
+                for held in rows[place:]:
+                    self._feed.put_back(held)
+                if not place and not self._in_flight:
+                    self._stop("max_cost")
+                return rows[:place]
+        return rows
 
     def _start_suspect(self, now: float) -> None:
         """Run a row alone that was refused because workers died with it."""

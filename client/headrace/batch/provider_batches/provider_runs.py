@@ -244,6 +244,10 @@ class ProviderRuns:
         self._singles.drop()
         self._states.cancel(monotonic())
 
+    def cost_estimate(self, row: Row) -> float | None:  # noqa: ARG002 - a job with a bound is refused
+        """Return None: no bound of the cost holds for rows at a provider."""
+        return None
+
     def withdraw(self) -> None:
         """Do nothing: the provider has all rows."""
 

@@ -12,7 +12,7 @@ from headrace.batch.journal.job_files import INPUT, stream_files
 from headrace.batch.journal.journal import Journal
 from headrace.batch.records.record_lines import failure_line
 from headrace.batch.row import BadRow, Row
-from headrace.batch.rows.row_estimate import input_tokens_of
+from headrace.batch.row_estimate import input_tokens_of
 from headrace.batch.rows.row_source import RowSource, copy_input
 from headrace.cli.batch.displays import display_for
 from headrace.cli.batch.dry_run_report import DryRun, report_lines, report_object

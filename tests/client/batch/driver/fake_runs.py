@@ -63,6 +63,8 @@ class FakeRuns:
         self.was_aborted = False
         self.waiting = 0
         """Rows in flight, the last ones, that are on no worker. ``turn`` must not end them."""
+        self.estimate: float | None = 0.01
+        """What each row is estimated to cost."""
         self._withdrawn: list[Row] = []
         self._answering = answering
         self._turn = turn
@@ -88,6 +90,9 @@ class FakeRuns:
     def state(self) -> RowRunsState:
         waiting = min(self.waiting, len(self.in_flight))
         return RowRunsState(len(self.in_flight) - waiting, waiting, "limit" if waiting else "")
+
+    def cost_estimate(self, row: Row) -> float | None:  # noqa: ARG002 - the same for all rows
+        return self.estimate
 
     def withdraw(self) -> None:
         for _ in range(min(self.waiting, len(self.in_flight))):

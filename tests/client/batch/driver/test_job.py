@@ -306,6 +306,15 @@ def test_the_bound_of_the_cost_holds_with_the_rows_that_run() -> None:
     assert job.progress().cost <= 1.0 + 1e-9
 
 
+@pytest.mark.parametrize(("max_cost", "most"), [(0.005, 0), (0.035, 3)])
+def test_a_small_bound_of_the_cost_holds_from_the_first_row_on(max_cost: float, most: int) -> None:
+    runs = FakeRuns()
+    job = job_of(runs, chat_rows(100), max_cost=max_cost)
+
+    assert len(outcomes(job.run())) == most
+    assert job.progress().stop_reason == "max_cost"
+
+
 def test_without_a_price_no_bound_can_hold_and_the_job_stops() -> None:
     job = job_of(FakeRuns(lambda row: answer_to(row, cost=None)), chat_rows(1000), max_cost=1.0)
 

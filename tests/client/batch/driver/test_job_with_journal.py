@@ -217,6 +217,9 @@ class FakeProvider:
     def close(self) -> None:
         self.is_closed = True
 
+    def cost_estimate(self, row: Row) -> float | None:  # noqa: ARG002 - no test asks
+        return None
+
     def withdraw(self) -> None:
         """Do nothing."""
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from headrace import Message
 from headrace.batch.row import BadRow, Row
+from headrace.batch.row_estimate import input_tokens_of
 from headrace.batch.rows.prompt_template import PromptTemplate
-from headrace.batch.rows.row_estimate import input_tokens_of
 from headrace.batch.rows.row_options import RowOptions, RowProvider
 from headrace.batch.rows.row_reader import RowReader
 from headrace.errors import InvalidRequestError
