@@ -184,6 +184,15 @@ def test_a_changed_input_is_refused_and_only_its_changed_rows_are_run_if_asked_f
     assert sorted(batch.ids()) == ["row 1", "row 2"]
 
 
+def test_only_failures_of_the_chosen_rows_count(batch: Batch) -> None:
+    batch.write("in.jsonl", [openai_row(1), openai_row(2, status=400)])
+    assert batch.run("in.jsonl", "-o", "out.jsonl").returncode == ExitCode.ROWS_FAILED
+
+    first = batch.run("in.jsonl", "-o", "out.jsonl", "--limit", "1")
+    assert first.returncode == ExitCode.OK, first.stderr
+    assert "failed" not in first.stderr
+
+
 def test_failed_rows_run_again_if_asked_for(batch: Batch) -> None:
     batch.write("in.jsonl", [openai_row(1), openai_row(2, failures=[{"status": 400}])])
     assert batch.run("in.jsonl", "-o", "out.jsonl").returncode == ExitCode.ROWS_FAILED

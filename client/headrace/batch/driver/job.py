@@ -153,7 +153,7 @@ class BatchJob:
             if self._order is not None and (rest := self._order.rest()):
                 yield rest
         finally:
-            self._end()
+            self.close()
         if self._error is not None:
             raise self._error
 
@@ -506,8 +506,10 @@ class BatchJob:
                 self._deferred.end_input()
         return self._recorder.time_left(now, _READ_AGAIN if self._feed.is_slow else _LOOK)
 
-    def _end(self) -> None:
-        """Abort what runs, and record what has ended. Does nothing more for a job that came to its end."""
+    def close(self) -> None:
+        """Abort what runs, and record what has ended. Only for a job whose iteration does not begin, or has ended."""
+        if self._counts.phase == "ended":
+            return
         if self._in_flight and self._counts.phase != "aborting":
             self._counts.phase = "aborting"
             self._runs.abort()

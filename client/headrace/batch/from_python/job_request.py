@@ -14,6 +14,7 @@ from headrace.arguments.checks import flag, integer, number, one_of, positive, t
 from headrace.arguments.unknown_arguments import advice_on
 from headrace.batch.driver.options import DEFAULT_CONCURRENCY, BackgroundWindow, BatchOptions
 from headrace.batch.journal.job_files import JobFiles, job_files
+from headrace.batch.journal.shown_settings import shown_setting
 from headrace.batch.rows.row_options import RowOptions, RowProvider
 from headrace.errors import InvalidRequestError
 from headrace.runs.typed_answer import typed_answer_of
@@ -27,8 +28,6 @@ _OF_JOB = frozenset({
     "concurrency", "schema_retries", "via_provider", "background", "cancel_batches",
 })  # fmt: skip
 _NOT_SHOWN = frozenset({"provider_api_key"})
-_MOST_SHOWN = 200
-"""Characters of an argument in the journal, which explains a change with it."""
 
 
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,7 +98,7 @@ def job_request(
         force=bool(flag("force", given.get("force"))),
         retry_failed=bool(flag("retry_failed", given.get("retry_failed"))),
         shape={
-            name: str(value)[:_MOST_SHOWN]
+            name: shown_setting(value)
             for name, value in given.items()
             if name not in _OF_JOB and name not in _NOT_SHOWN
         },

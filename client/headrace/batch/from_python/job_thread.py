@@ -113,6 +113,7 @@ class JobThread:
             runs = stack.enter_context(self._make_runs(options, journal))
             to_run = () if options.cancels_batches else rows
             job = BatchJob(runs, to_run, journal, options, check=self._check, is_held=self._is_held)
+            stack.callback(job.close)
             with self._lock:
                 self._job = job
                 for _ in range(self._interrupts):

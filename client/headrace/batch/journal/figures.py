@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
+from collections.abc import Container
 
 from headrace.batch.journal.job_records import JobTotals
 from headrace.batch.journal.tables import ERRORS_FILE, RESULTS_FILE
@@ -29,8 +31,11 @@ def count_totals(connection: sqlite3.Connection) -> JobTotals:
     )
 
 
-def count_errors(connection: sqlite3.Connection) -> dict[str, int]:
-    """Return kind of error → rows, the most frequent first."""
+def count_errors(connection: sqlite3.Connection, numbers: Container[int] | None = None) -> dict[str, int]:
+    """Return kind of error → rows, the most frequent first. ``numbers``: count only these rows; None: all."""
+    if numbers is not None:
+        failed = connection.execute("SELECT number, kind FROM records WHERE file = ? ORDER BY kind", (ERRORS_FILE,))
+        return dict(Counter(str(kind) for number, kind in failed if number in numbers).most_common())
     query = "SELECT kind, count(*) FROM records WHERE file = ? GROUP BY kind ORDER BY 2 DESC, 1"
     return {str(kind): int(count) for kind, count in connection.execute(query, (ERRORS_FILE,))}
 

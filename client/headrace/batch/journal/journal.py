@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from time import time
 from types import TracebackType
 from typing import Self
@@ -225,9 +225,12 @@ class Journal:
             self._totals = count_totals(self._connection)
         return self._totals
 
-    def errors_by_kind(self) -> dict[str, int]:
-        """Return kind of error → how many rows have it as their record, the most frequent first."""
-        return count_errors(self._connection)
+    def errors_by_kind(self, numbers: Container[int] | None = None) -> dict[str, int]:
+        """Return kind of error → how many rows have it as their record, the most frequent first.
+
+        ``numbers``: count only these rows; None: all.
+        """
+        return count_errors(self._connection, numbers)
 
     def stored(self) -> Iterator[StoredRecord]:
         """Iterate all records, in the order of the rows. Rows may be recorded meanwhile. Memory is bounded."""

@@ -61,15 +61,15 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def connect_to_read(path: Path) -> sqlite3.Connection:
-    """Open a journal that exists, for reading. Raises sqlite3.Error, OtherVersionError."""
+def connect_to_read(path: Path, *, any_version: bool = False) -> sqlite3.Connection:
+    """Open a journal that exists, for reading. Raises sqlite3.Error, and OtherVersionError unless ``any_version``."""
     # With mode=ro SQLite cannot read what a killed process has left in the write-ahead log.
     for mode in ("rw", "ro"):
         address = f"file:{_quoted(path)}?mode={mode}"
         connection = sqlite3.connect(address, uri=True, timeout=_BUSY_TIMEOUT, isolation_level=None)
         try:
             connection.execute("PRAGMA query_only = 1")
-            _check_version(connection)
+            _check_version(connection, any_version=any_version)
         except sqlite3.OperationalError:
             connection.close()
             if mode == "ro":
@@ -108,9 +108,9 @@ def _prepare(connection: sqlite3.Connection) -> None:
         _check_version(connection)
 
 
-def _check_version(connection: sqlite3.Connection) -> None:
+def _check_version(connection: sqlite3.Connection, *, any_version: bool = False) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version != VERSION:
+    if version != VERSION and not any_version:
         raise OtherVersionError(f"it has version {version}, and this Headrace reads version {VERSION}")
 
 

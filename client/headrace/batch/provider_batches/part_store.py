@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from headrace.batch.journal.job_files import JOURNAL
+from headrace.batch.journal.tables import connect_to_read
 from headrace.batch.provider_batches.part import Part
 from headrace.batch.provider_batches.part_commands import Forget, Save
 from headrace.errors import JournalError
@@ -37,7 +38,7 @@ class PartStore:
             connection.execute(_TABLE)
 
     def load(self) -> list[Part]:
-        """Return all parts."""
+        """Return all parts. Raises JournalError if another version of Headrace has written them."""
         with self._journal.transaction() as connection:
             return _parts(connection)
 
@@ -75,7 +76,7 @@ def stored_parts(directory: Path) -> list[Part]:
     if not path.exists():
         return []
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+        with contextlib.closing(connect_to_read(path, any_version=True)) as connection:
             return _parts(connection)
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):
@@ -86,4 +87,13 @@ def stored_parts(directory: Path) -> list[Part]:
 
 
 def _parts(connection: sqlite3.Connection) -> list[Part]:
-    return [_decode(part) for (part,) in connection.execute("SELECT part FROM provider_parts ORDER BY number")]
+    stored = connection.execute("SELECT part FROM provider_parts ORDER BY number").fetchall()
+    try:
+        return [_decode(part) for (part,) in stored]
+    except (msgspec.MsgspecError, RecursionError) as error:
+        path = connection.execute("PRAGMA database_list").fetchone()[2]
+        reason = (
+            f"its batches at a provider cannot be read ({error}): another version of Headrace has written them; use that "
+            "version until they are over"
+        )
+        raise JournalError(path, reason) from None

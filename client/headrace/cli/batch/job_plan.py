@@ -17,6 +17,7 @@ import msgspec
 from headrace.arguments.checks import json_mapping
 from headrace.batch.driver.options import BatchOptions
 from headrace.batch.journal.job_files import JobFiles, job_files, stream_files
+from headrace.batch.journal.shown_settings import shown_setting
 from headrace.batch.rows.row_options import RowOptions, RowProvider
 from headrace.cli.shared.exit_codes import CommandError, ExitCode
 from headrace.cli.shared.option_types import check_texts, custom_options
@@ -164,8 +165,8 @@ def _row_options(arguments: argparse.Namespace, settings: Settings, schema: Resp
 def _shape(arguments: argparse.Namespace) -> dict[str, str]:
     """Return what shapes the rows, for the explanation of a change."""
     names = ("input", "model", "provider", "prompt", "embed", "system", "temperature", "max_output_tokens", "schema")
-    shape = {name: getattr(arguments, name) for name in names} | custom_options(arguments.option)
-    return {name: str(value) for name, value in shape.items() if value is not None}
+    shape = {name: getattr(arguments, name) for name in names} | {"option": custom_options(arguments.option) or None}
+    return {name: shown_setting(value) for name, value in shape.items() if value is not None}
 
 
 def _schema(path: Path) -> ResponseType:

@@ -12,6 +12,7 @@ import msgspec
 from headrace.batch.driver.job import BatchJob
 from headrace.batch.driver.job_session import session_id_of
 from headrace.batch.driver.progress import BatchProgress
+from headrace.batch.driver.selection import Selection
 from headrace.batch.journal.job_files import INPUT, JobFiles
 from headrace.batch.journal.journal import Journal
 from headrace.batch.journal.stream_output import StreamOutput
@@ -86,6 +87,7 @@ class _JobRun:
         self._bad_now = 0
         """Rows that cannot be read, and that have their record from this start."""
         self._progress: BatchProgress | None = None
+        self._selection: Selection | None = None
 
     def run(self) -> None:
         """Read the input, and run the rows that have no record."""
@@ -140,6 +142,7 @@ class _JobRun:
         options = msgspec.structs.replace(self._plan.run, session_id=session_id_of(self._journal))
         with client._job_runs(options, self._journal) as runs:  # noqa: SLF001
             job = BatchJob(runs, () if options.cancels_batches else rows, self._journal, options)
+            self._selection = None if job.selection.is_whole else job.selection
             batches: Callable[[], list[ProviderBatchStatus]] | None = getattr(runs, "batches", None)
             display.watch(lambda: JobView(self._with_bad_rows(job.progress()), batches and batches()))
             try:
@@ -185,7 +188,7 @@ class _JobRun:
         results = self._files.output or self._files.results
         return JobSummary(
             progress=self._progress,
-            errors=self._journal.errors_by_kind(),
+            errors=self._journal.errors_by_kind(self._selection),
             examples=self._notes.examples,
             results="standard output" if self._plan.output == STREAM else shown_path(results),
             errors_file=shown_path(self._files.errors),

@@ -25,7 +25,7 @@ _BAD_ROW = "bad_row"
 class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What a job has done.
 
-    ``progress``: its last figures. ``errors``: kind of error → rows with it, of all starts of the job. ``examples``: kind
+    ``progress``: its last figures. ``errors``: kind of error → rows of the selection with it, of all starts of the job. ``examples``: kind
     of error → its first row in this start. ``results``, ``errors_file``: paths for people. ``directory``: the journal.
     ``session_id``: of the job's spans. ``is_cancelled``: the rows at the provider were cancelled. ``batches``: those that
     the provider still has.

@@ -108,3 +108,20 @@ def test_results_in_order_that_wait_for_an_earlier_row_are_in_memory_only_to_a_b
     found = list(BatchResults[None](job))
     assert [result.text for result in found] == [f"answer {number}" for number in range(1, count + 1)]
     assert [result.origin for result in found].count("run") == 100
+
+
+def test_a_job_that_is_closed_before_its_first_row_closes_its_file_of_answers(tmp_path: Path) -> None:
+    is_closed = threading.Event()
+
+    @contextmanager
+    def make_runs(_options: BatchOptions, _journal: Journal | None) -> Iterator[FakeRuns]:
+        is_closed.wait()
+        yield FakeRuns()
+
+    arguments: Any = {"model": "gpt-4o", "cache": tmp_path / "answers"}
+    job = JobThread(["Hello"], job_request(arguments, None, {}), make_runs, bool)
+    job.close()
+    is_closed.set()
+    job.join()
+    assert (tmp_path / "answers").exists()
+    assert not (tmp_path / "answers-wal").exists()  # SQLite removes it with the last connection

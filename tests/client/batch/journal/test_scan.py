@@ -194,6 +194,7 @@ def test_failed_rows_run_again_when_asked(tmp_path: Path) -> None:
     with opened(tmp_path, rows(4)) as journal:
         journal.record([failed(1), done(2), failed(3, "timeout")])
         assert journal.errors_by_kind() == {"rate_limit": 1, "timeout": 1}
+        assert journal.errors_by_kind(range(2, 4)) == {"timeout": 1}
     with opened(tmp_path, rows(4), retry_failed=True) as journal:
         assert list(journal.waiting_numbers()) == [1, 3, 4]
         assert ids(journal.files.errors) == []

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from headrace import InvalidRequestError
+from headrace import InvalidRequestError, JournalError
 from headrace.batch.journal.job_files import JOURNAL, job_files
 from headrace.batch.journal.journal import Journal
 from headrace.batch.provider_batches.batch_status import live_batches, refuse_change
@@ -47,3 +48,15 @@ def test_a_damaged_journal_may_be_replaced(tmp_path: Path) -> None:
     refuse_change(files.directory, "force")
     Journal.open(files, force=True).close()
     assert live_batches(files.directory) == []
+
+
+def test_batches_that_another_version_has_written_are_an_error_with_a_next_step(tmp_path: Path) -> None:
+    files = job_files(tmp_path / "out.jsonl")
+    with Journal.open(files) as journal:
+        store = PartStore(journal)
+        with journal.transaction() as connection:
+            connection.execute("INSERT INTO provider_parts VALUES (1, ?)", (msgspec.msgpack.encode({"other": 1}),))
+        with pytest.raises(JournalError, match="another version of Headrace"):
+            store.load()
+    with pytest.raises(JournalError, match=rf"{JOURNAL}.*another version of Headrace"):
+        live_batches(files.directory)
