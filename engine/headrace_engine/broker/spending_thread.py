@@ -27,7 +27,7 @@ _END_TIMEOUT = 2.0
 _PROBLEMS = (sqlite3.Error, OSError)
 
 
-class Store(Protocol):
+class AmountStore(Protocol):
     """Where amounts are kept: see :class:`~headrace_engine.broker.spending_store.SpendingStore`."""
 
     def exchange(self, amounts: Amounts, day: Day) -> Mapping[Spender, int]:
@@ -55,7 +55,7 @@ def open_spending(settings: Settings, environ: Mapping[str, str]) -> SpendingThr
     if not settings.spending:
         return None
     try:
-        store: Store = SpendingStore(data_directory(settings.spans, environ))
+        store: AmountStore = SpendingStore(data_directory(settings.spans, environ))
     except ConfigurationError as error:
         store = _NoStore(str(error))
     return SpendingThread(SpendingLimits(settings.spending, PriceTable(settings.prices), _unix_time, _warn), store)
@@ -73,7 +73,7 @@ def _warn(provider: str, model: str) -> None:
 class SpendingThread:
     """Keeps ``limits`` and ``store`` in step, from :meth:`start` to :meth:`end`. Only the thread uses the store meanwhile."""
 
-    def __init__(self, limits: SpendingLimits, store: Store, unix_time: Callable[[], float] = time.time) -> None:
+    def __init__(self, limits: SpendingLimits, store: AmountStore, unix_time: Callable[[], float] = time.time) -> None:
         self.limits = limits
         self._store = store
         self._unix_time = unix_time

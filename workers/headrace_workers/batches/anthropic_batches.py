@@ -15,7 +15,7 @@ import msgspec
 from headrace.wire.batch_messages import BatchesFound, BatchGroup, BatchPolled, ProviderAnswer
 from headrace_workers.batches.batch_api import (
     BatchAccess,
-    RowSource,
+    EncodedRows,
     count_in,
     object_in,
     objects_in,
@@ -86,11 +86,11 @@ class AnthropicBatches:
         """Return the body of the live request."""
         return [sent.body]
 
-    def upload(self, access: BatchAccess, rows: RowSource) -> str:  # noqa: ARG002
+    def upload(self, access: BatchAccess, rows: EncodedRows) -> str:  # noqa: ARG002
         """Do nothing: there is no file."""
         return ""
 
-    def create(self, access: BatchAccess, rows: RowSource, file_id: str) -> str:  # noqa: ARG002
+    def create(self, access: BatchAccess, rows: EncodedRows, file_id: str) -> str:  # noqa: ARG002
         """Create the batch with all its requests."""
         headers = [*access.headers, *access.group.headers, ("content-type", "application/json")]
         with upload_file(rows, _body(rows)) as file:
@@ -130,7 +130,7 @@ class AnthropicBatches:
         access: BatchAccess,
         batch_id: str,
         results: list[str],
-        rows: RowSource,
+        rows: EncodedRows,
     ) -> Iterator[ProviderAnswer | None]:
         """Read the results. Their address is not taken from the batch, so that the key goes to the provider only."""
         del results
@@ -175,7 +175,7 @@ def _status_of(error: bytes) -> int:
     return _STATUS.get(text_in(inner.get("type")), 500)
 
 
-def _body(rows: RowSource) -> Iterator[bytes]:
+def _body(rows: EncodedRows) -> Iterator[bytes]:
     comma = b'{"requests":['
     for row, bodies in rows.bodies():
         head = f'{{"custom_id":"{request_id(rows.token, row.number)}","params":'.encode()

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from headrace.wire.batch_messages import BatchesFound, BatchGroup, BatchPolled, ProviderAnswer
-from headrace_workers.batches.batch_api import BatchAccess, RowSource, only, refused, text_in
+from headrace_workers.batches.batch_api import BatchAccess, EncodedRows, only, refused, text_in
 from headrace_workers.batches.batch_http import BatchCallError, unexpected
 from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.shared.wire_format import ProviderSettings, WireFormat
@@ -33,11 +33,11 @@ class BackgroundRuns:
         """Return the body of the live request."""
         return [sent.body]
 
-    def upload(self, access: BatchAccess, rows: RowSource) -> str:  # noqa: ARG002
+    def upload(self, access: BatchAccess, rows: EncodedRows) -> str:  # noqa: ARG002
         """Do nothing: there is no file."""
         return ""
 
-    def create(self, access: BatchAccess, rows: RowSource, file_id: str) -> str:  # noqa: ARG002
+    def create(self, access: BatchAccess, rows: EncodedRows, file_id: str) -> str:  # noqa: ARG002
         """Start the run. The provider stores its answer until it is fetched: it keeps no other background runs."""
         found = next(rows.bodies(), None)
         if found is None:
@@ -79,7 +79,7 @@ class BackgroundRuns:
         access: BatchAccess,
         batch_id: str,
         results: list[str],
-        rows: RowSource,
+        rows: EncodedRows,
     ) -> Iterator[ProviderAnswer | None]:
         """Get the answer again, for a job that was killed after the run had ended."""
         del results

@@ -57,7 +57,7 @@ class BatchAccess(msgspec.Struct, frozen=True):
         return self.http.call(self.api, "POST", self.url(path), headers, encoded).json()
 
 
-class RowSource(Protocol):
+class EncodedRows(Protocol):
     """The rows of a batch, as the process encodes them when the batch is sent."""
 
     @property
@@ -85,10 +85,10 @@ class BatchApi(Protocol):
     def bodies(self, sent: HttpRequest) -> list[bytes]:
         """Return the bodies of the row's requests in a batch: one for most APIs."""
 
-    def upload(self, access: BatchAccess, rows: RowSource) -> str:
+    def upload(self, access: BatchAccess, rows: EncodedRows) -> str:
         """Upload the rows. Return the id of the file."""
 
-    def create(self, access: BatchAccess, rows: RowSource, file_id: str) -> str:
+    def create(self, access: BatchAccess, rows: EncodedRows, file_id: str) -> str:
         """Create the batch. Return its id."""
 
     def find(self, access: BatchAccess, token: str, since: float, requests: int) -> BatchesFound:
@@ -98,7 +98,7 @@ class BatchApi(Protocol):
         """Ask how far a batch is."""
 
     def fetch(
-        self, access: BatchAccess, batch_id: str, results: list[str], rows: RowSource
+        self, access: BatchAccess, batch_id: str, results: list[str], rows: EncodedRows
     ) -> Iterator[ProviderAnswer | None]:
         """Iterate the results of a batch. None: a result that is not of these rows."""
 

@@ -14,7 +14,7 @@ from headrace.wire.batch_messages import BatchEnd, BatchesFound, BatchGroup, Bat
 from headrace_workers.batches.batch_api import (
     EARLIER,
     BatchAccess,
-    RowSource,
+    EncodedRows,
     count_in,
     object_in,
     objects_in,
@@ -99,13 +99,13 @@ class GoogleBatches:
         """Return the body of the live request."""
         return [sent.body]
 
-    def upload(self, access: BatchAccess, rows: RowSource) -> str:
+    def upload(self, access: BatchAccess, rows: EncodedRows) -> str:
         """Upload the requests as a file, in pieces."""
         with upload_file(rows, self._lines(rows)) as file:
             url = _begin_upload(access, rows.token, file)
             return _send_pieces(access, url, file)
 
-    def create(self, access: BatchAccess, rows: RowSource, file_id: str) -> str:
+    def create(self, access: BatchAccess, rows: EncodedRows, file_id: str) -> str:
         """Create the batch, of an uploaded file or with its requests inline."""
         config: dict[str, Any] = {"fileName": file_id} if file_id else {"requests": {"requests": self._inline(rows)}}
         path = f"/{API_VERSION}/{quote(access.group.model, safe='/')}:{self._method}"
@@ -135,7 +135,7 @@ class GoogleBatches:
         return polled(access.get(f"/{API_VERSION}/{batch_id}"))
 
     def fetch(
-        self, access: BatchAccess, batch_id: str, results: list[str], rows: RowSource
+        self, access: BatchAccess, batch_id: str, results: list[str], rows: EncodedRows
     ) -> Iterator[ProviderAnswer | None]:
         """Read the results: of their file, or from the batch itself."""
         for place in results:
@@ -159,19 +159,19 @@ class GoogleBatches:
         """Return the answer of a row."""
         return only(answers)
 
-    def _lines(self, rows: RowSource) -> Iterator[bytes]:
+    def _lines(self, rows: EncodedRows) -> Iterator[bytes]:
         for name, body in self._requests(rows):
             yield b"".join((b'{"key":"', name.encode(), b'","request":', body, b"}\n"))
 
-    def _inline(self, rows: RowSource) -> list[dict[str, Any]]:
+    def _inline(self, rows: EncodedRows) -> list[dict[str, Any]]:
         return [{"request": msgspec.Raw(body), "metadata": {"key": name}} for name, body in self._requests(rows)]
 
-    def _requests(self, rows: RowSource) -> Iterator[tuple[str, bytes]]:
+    def _requests(self, rows: EncodedRows) -> Iterator[tuple[str, bytes]]:
         for row, bodies in rows.bodies():
             for index, body in enumerate(bodies):
                 yield request_id(rows.token, row.number, index, is_one_of_many=self.is_embeddings), body
 
-    def _inline_answers(self, access: BatchAccess, batch_id: str, rows: RowSource) -> Iterator[ProviderAnswer | None]:
+    def _inline_answers(self, access: BatchAccess, batch_id: str, rows: EncodedRows) -> Iterator[ProviderAnswer | None]:
         said = _inline_lines(access.http.call(
             access.api, "GET", access.url(f"/{API_VERSION}/{batch_id}"), access.headers
         ).body)  # fmt: skip

@@ -13,7 +13,7 @@ from headrace.wire.batch_messages import BatchEnd, BatchesFound, BatchGroup, Bat
 from headrace_workers.batches.batch_api import (
     EARLIER,
     BatchAccess,
-    RowSource,
+    EncodedRows,
     count_in,
     object_in,
     objects_in,
@@ -69,7 +69,7 @@ class OpenAIBatches:
         """Return the body of the live request."""
         return [sent.body]
 
-    def upload(self, access: BatchAccess, rows: RowSource) -> str:
+    def upload(self, access: BatchAccess, rows: EncodedRows) -> str:
         """Upload the requests as a file with the purpose ``batch``."""
         boundary = secrets.token_hex(16)
         head = (
@@ -85,7 +85,7 @@ class OpenAIBatches:
             made = access.http.send(access.api, access.url("/files"), headers, pieces, length).json()
         return _id_of(made, "file")
 
-    def create(self, access: BatchAccess, rows: RowSource, file_id: str) -> str:
+    def create(self, access: BatchAccess, rows: EncodedRows, file_id: str) -> str:
         """Create the batch of an uploaded file."""
         body = {
             "input_file_id": file_id,
@@ -118,7 +118,7 @@ class OpenAIBatches:
         access: BatchAccess,
         batch_id: str,
         results: list[str],
-        rows: RowSource,
+        rows: EncodedRows,
     ) -> Iterator[ProviderAnswer | None]:
         """Read the output file and the error file."""
         del batch_id
@@ -174,7 +174,7 @@ def answer_in(line: bytes, token: str) -> ProviderAnswer | None:
             return ProviderAnswer(*row, status_code=500, body=msgspec.json.encode({"error": told}))
 
 
-def _lines(rows: RowSource, group: BatchGroup) -> Iterator[bytes]:
+def _lines(rows: EncodedRows, group: BatchGroup) -> Iterator[bytes]:
     url = msgspec.json.encode(group.endpoint).decode()
     for row, bodies in rows.bodies():
         head = f'{{"custom_id":"{request_id(rows.token, row.number)}","method":"POST","url":{url},"body":'

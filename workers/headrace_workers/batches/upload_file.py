@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from headrace_workers.batches.batch_api import RowSource
+from headrace_workers.batches.batch_api import EncodedRows
 
 _BUFFER = 1024 * 1024
 
@@ -22,7 +22,7 @@ class UploadFile(msgspec.Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def upload_file(rows: RowSource, pieces: Iterable[bytes]) -> Iterator[UploadFile]:
+def upload_file(rows: EncodedRows, pieces: Iterable[bytes]) -> Iterator[UploadFile]:
     """Write the pieces to a file, which is there until the context ends."""
     path = rows.place
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

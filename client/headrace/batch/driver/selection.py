@@ -38,10 +38,10 @@ class Selection:
         """Whether each row of the input belongs to it."""
         return self.first is None and self.numbers is None
 
-    def __contains__(self, number: int) -> bool:
+    def __contains__(self, number: object) -> bool:
         """Return whether a row belongs to it. The numbers of all rows must be known."""
-        if self.numbers is None:
-            return True
+        if self.numbers is None or not isinstance(number, int):
+            return self.numbers is None
         place = bisect_left(self.numbers, number)
         return place < len(self.numbers) and self.numbers[place] == number
 

@@ -17,7 +17,6 @@ import msgspec
 from headrace.batch.provider_batches.batch_times import USUAL_TIMES, BatchTimes
 from headrace.batch.provider_batches.part import Part
 from headrace.batch.provider_batches.part_commands import (
-    Ask,
     CancelExtra,
     Command,
     FailRows,
@@ -27,6 +26,7 @@ from headrace.batch.provider_batches.part_commands import (
     Save,
     Step,
     Stop,
+    TakeStep,
 )
 from headrace.batch.provider_batches.part_limits import LIMITS, PartLimits, needs_upload
 from headrace.wire.batch_messages import BatchApiName, BatchesFound, BatchPolled, BatchProblem
@@ -366,7 +366,7 @@ class BatchStates:
         live.step = step
         if step == "create" and live.part.group.api == "background":
             self._creating += 1
-        return [Ask(live.part, step)]
+        return [TakeStep(live.part, step)]
 
     def _answered(self, number: int) -> LivePart:
         live = self._parts[number]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import assert_never
 
 from headrace.batch.provider_batches.batch_states import BatchStates
-from headrace.batch.provider_batches.part_commands import Ask, Command
+from headrace.batch.provider_batches.part_commands import Command, TakeStep
 from headrace.wire.batch_messages import (
     AnswersFetched,
     BatchAnswer,
@@ -26,7 +26,7 @@ from headrace.wire.batch_messages import (
 )
 
 
-def call_of(ask: Ask, number: int, answers: Path) -> BatchCall:
+def call_of(ask: TakeStep, number: int, answers: Path) -> BatchCall:
     """Return the call that asks a question. ``number``: of the call. ``answers``: the file for the part's answers."""
     part, group = ask.part, ask.part.group
     match ask.step:

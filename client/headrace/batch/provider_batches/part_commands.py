@@ -27,7 +27,7 @@ class Forget(BatchMessage, frozen=True):
     part: Part
 
 
-class Ask(BatchMessage, frozen=True):
+class TakeStep(BatchMessage, frozen=True):
     """Take a step with the provider, and report its answer."""
 
     part: Part
@@ -72,4 +72,4 @@ class Stop(BatchMessage, frozen=True):
     failed: Failed
 
 
-Command = Save | Forget | Ask | CancelExtra | Merge | FailRows | GiveBack | Stop
+Command = Save | Forget | TakeStep | CancelExtra | Merge | FailRows | GiveBack | Stop

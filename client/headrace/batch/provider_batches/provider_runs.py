@@ -30,7 +30,6 @@ from headrace.batch.provider_batches.moved_rows import MovedRows, RowNumbers
 from headrace.batch.provider_batches.part import Part
 from headrace.batch.provider_batches.part_calls import call_of, told
 from headrace.batch.provider_batches.part_commands import (
-    Ask,
     CancelExtra,
     Command,
     FailRows,
@@ -39,6 +38,7 @@ from headrace.batch.provider_batches.part_commands import (
     Merge,
     Save,
     Stop,
+    TakeStep,
 )
 from headrace.batch.provider_batches.part_limits import LIMITS, PartLimits
 from headrace.batch.provider_batches.part_store import NoJournal, PartJournal, PartStore
@@ -361,7 +361,7 @@ class ProviderRuns:
 
     def _do(self, command: Command) -> None:
         match command:
-            case Ask():
+            case TakeStep():
                 self._ask(command)
             case CancelExtra():
                 self._process.send(CancelBatch(next(self._calls), command.part.group, command.batch_id))
@@ -378,7 +378,7 @@ class ProviderRuns:
             case _:
                 assert_never(command)
 
-    def _ask(self, ask: Ask) -> None:
+    def _ask(self, ask: TakeStep) -> None:
         call = call_of(ask, next(self._calls), answers_path(ask.part))
         self._asked[call.call] = ask.part
         self._process.send(call)

@@ -55,7 +55,7 @@ class NamedFunction(msgspec.Struct, frozen=True, gc=False):
     arguments: str
 
 
-class FunctionCall(msgspec.Struct, frozen=True):
+class ChatToolCall(msgspec.Struct, frozen=True):
     """An item of OpenAI's ``tool_calls``."""
 
     id: str
@@ -69,7 +69,7 @@ class CompletionMessage(msgspec.Struct, frozen=True):
     role: str
     content: str | None
     refusal: str | None
-    tool_calls: list[FunctionCall] | UnsetType = UNSET
+    tool_calls: list[ChatToolCall] | UnsetType = UNSET
     reasoning_content: str | UnsetType = UNSET
     audio: dict[str, Any] | UnsetType = UNSET
     images: list[dict[str, Any]] | UnsetType = UNSET
@@ -85,7 +85,7 @@ class CompletionChoice(msgspec.Struct, frozen=True):
     finish_reason: str
 
 
-class Completion(msgspec.Struct, frozen=True):
+class ChatCompletion(msgspec.Struct, frozen=True):
     """OpenAI's ``chat.completion``."""
 
     id: str
@@ -96,7 +96,7 @@ class Completion(msgspec.Struct, frozen=True):
     usage: CompletionUsage | None
 
 
-def completion_of(result: RunLocalResult, now: float) -> Completion:
+def completion_of(result: RunLocalResult, now: float) -> ChatCompletion:
     """Return the completion of a result. ``now``: seconds since the epoch."""
     calls = calls_of(result)
     message = CompletionMessage(
@@ -109,7 +109,7 @@ def completion_of(result: RunLocalResult, now: float) -> Completion:
     )
     logprobs = None if result.logprobs is None else _logprobs(result)
     choice = CompletionChoice(0, message, logprobs, _FINISH_REASONS.get(result.finish_reason, "stop"))
-    return Completion(
+    return ChatCompletion(
         f"chatcmpl-{result.span_id[3:]}",
         "chat.completion",
         int(now),
@@ -119,12 +119,12 @@ def completion_of(result: RunLocalResult, now: float) -> Completion:
     )
 
 
-def calls_of(result: RunLocalResult) -> list[FunctionCall]:
+def calls_of(result: RunLocalResult) -> list[ChatToolCall]:
     """Return the calls in OpenAI's form. A call that was cut off is the last, as OpenAI has it, with the text so far."""
     if not result.tool_calls and not result.incomplete_tool_calls:
         return []
-    whole = [FunctionCall(call.id, NamedFunction(call.name, as_text(call.arguments))) for call in result.tool_calls]
-    cut = [FunctionCall(call.id, NamedFunction(call.name, call.arguments)) for call in result.incomplete_tool_calls]
+    whole = [ChatToolCall(call.id, NamedFunction(call.name, as_text(call.arguments))) for call in result.tool_calls]
+    cut = [ChatToolCall(call.id, NamedFunction(call.name, call.arguments)) for call in result.incomplete_tool_calls]
     return whole + cut
 
 

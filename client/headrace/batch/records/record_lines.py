@@ -51,7 +51,7 @@ class ErrorWords(msgspec.Struct, frozen=True, gc=False):
     message: str
 
 
-class BatchRecord(msgspec.Struct, frozen=True):
+class BatchOutputLine(msgspec.Struct, frozen=True):
     """A line of the output file or the error file of OpenAI's Batch API."""
 
     id: str
@@ -138,7 +138,7 @@ def success_line(finished: FinishedRow, now: float) -> bytes:
     if row.form == "openai":
         name = result.span_id
         answer = HttpAnswer(_OK, name, _body(row, result, now))
-        return _line(BatchRecord(_batch_id(name, row.number), row.id, answer, None, run_facts(row.number, result)))
+        return _line(BatchOutputLine(_batch_id(name, row.number), row.id, answer, None, run_facts(row.number, result)))
     if isinstance(result, RunEmbeddingResult):
         return _line(_vectors(row, result))
     try:
@@ -163,7 +163,7 @@ def failure_line(row: Row | BadRow, error: HeadraceError | None = None) -> bytes
     words = ErrorWords(facts.code, facts.message)
     name = _batch_id(facts.span_id or "", row.number)
     facts = msgspec.structs.replace(facts, code="", message="", line=row.number)
-    return _line(BatchRecord(name, row.id, _http_answer(failure, words), words, facts))
+    return _line(BatchOutputLine(name, row.id, _http_answer(failure, words), words, facts))
 
 
 def _line(record: msgspec.Struct) -> bytes:

@@ -34,7 +34,7 @@ def state_of(batch: SimulatedBatch) -> str:
     return {"ended": "ended", "canceling": "canceling"}.get(batch.phase, "in_progress")
 
 
-class AnthropicBatches:
+class SimulatedAnthropicBatches:
     """Answers requests about batches."""
 
     def __init__(self, store: BatchStore) -> None:

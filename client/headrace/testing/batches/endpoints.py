@@ -15,13 +15,13 @@ from headrace.testing.batches import (
     google_files,
     openai_batches,
 )
-from headrace.testing.batches.anthropic_batches import AnthropicBatches
+from headrace.testing.batches.anthropic_batches import SimulatedAnthropicBatches
 from headrace.testing.batches.background_responses import BackgroundResponses
 from headrace.testing.batches.batch_control import BatchApi, BatchChange, BatchRecord
 from headrace.testing.batches.batch_store import BatchStore
-from headrace.testing.batches.google_batches import GoogleBatches
+from headrace.testing.batches.google_batches import SimulatedGoogleBatches
 from headrace.testing.batches.google_files import GoogleFiles
-from headrace.testing.batches.openai_batches import OpenAIBatches
+from headrace.testing.batches.openai_batches import SimulatedOpenAIBatches
 from headrace.testing.batches.simulated_batch import AnswerRow, RowAnswer, SimulatedBatch
 from headrace.testing.google import answer as google
 from headrace.testing.openai_responses import answer as openai_responses
@@ -54,9 +54,9 @@ class BatchEndpoints:
 
     def __init__(self, answer: AnswerRow) -> None:
         self._store = BatchStore(answer)
-        self._openai = OpenAIBatches(self._store)
-        self._anthropic = AnthropicBatches(self._store)
-        self._google = GoogleBatches(self._store)
+        self._openai = SimulatedOpenAIBatches(self._store)
+        self._anthropic = SimulatedAnthropicBatches(self._store)
+        self._google = SimulatedGoogleBatches(self._store)
         self._google_files = GoogleFiles(self._store)
         self._background = BackgroundResponses(self._store)
 
@@ -90,7 +90,9 @@ class BatchEndpoints:
 
     def _api_of(
         self, request: Request
-    ) -> OpenAIBatches | AnthropicBatches | GoogleBatches | GoogleFiles | BackgroundResponses:
+    ) -> (
+        SimulatedOpenAIBatches | SimulatedAnthropicBatches | SimulatedGoogleBatches | GoogleFiles | BackgroundResponses
+    ):
         if google_batches.takes(request):
             return self._google
         if google_files.takes(request.path) and not _is_openai(request):

@@ -45,7 +45,7 @@ def state_of(batch: SimulatedBatch) -> str:
     return f"BATCH_STATE_{_STATE_OF_PHASE.get(batch.phase, 'RUNNING')}"
 
 
-class GoogleBatches:
+class SimulatedGoogleBatches:
     """Answers requests about batches."""
 
     def __init__(self, store: BatchStore) -> None:

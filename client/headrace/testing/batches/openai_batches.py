@@ -47,7 +47,7 @@ def state_of(batch: SimulatedBatch) -> str:
     return _STATUS_OF_PHASE.get(batch.phase, batch.phase)
 
 
-class OpenAIBatches:
+class SimulatedOpenAIBatches:
     """Answers requests about files and batches."""
 
     def __init__(self, store: BatchStore) -> None:

@@ -12,7 +12,6 @@ from headrace.batch.provider_batches.batch_states import BatchStates
 from headrace.batch.provider_batches.batch_times import BatchTimes
 from headrace.batch.provider_batches.part import Part, RowRanges
 from headrace.batch.provider_batches.part_commands import (
-    Ask,
     CancelExtra,
     Command,
     FailRows,
@@ -21,6 +20,7 @@ from headrace.batch.provider_batches.part_commands import (
     Merge,
     Save,
     Stop,
+    TakeStep,
 )
 from headrace.batch.provider_batches.part_limits import LIMITS
 from headrace.wire.batch_messages import (
@@ -257,7 +257,7 @@ class SimulatedJob:
                 self.disk.parts[part.number] = part
             case Forget(part):
                 self.disk.parts.pop(part.number, None)
-            case Ask():
+            case TakeStep():
                 self._ask(command)
             case Merge(part, failed):
                 self._merge(part, failed)
@@ -271,7 +271,7 @@ class SimulatedJob:
             case CancelExtra():
                 pass
 
-    def _ask(self, ask: Ask) -> None:
+    def _ask(self, ask: TakeStep) -> None:
         states, provider, part = self.states, self.provider, ask.part
         number = part.number
         self._step()  # the request has not left
