@@ -209,7 +209,8 @@ def commands() -> Iterator[str]:
 @pytest.mark.parametrize("command", sorted({*commands()}))
 def test_a_command_exists_and_understands_its_options(command: str) -> None:
     words = shlex.split(command, comments=True)
-    words = words[: words.index("|")] if "|" in words else words
+    for end in ("|", "<", ">"):  # what the shell does with it
+        words = words[: words.index(end)] if end in words else words
     while re.fullmatch(r"[A-Z_]+=.*", words[0]):
         del words[0]
     match words:

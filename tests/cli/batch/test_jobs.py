@@ -225,7 +225,10 @@ def test_a_part_of_the_rows_is_run_and_then_the_rest(batch: Batch) -> None:
 
 
 def test_a_job_stops_before_it_costs_more_than_allowed(batch: Batch) -> None:
-    batch.write("in.jsonl", [openai_row(number) for number in range(1, 101)])
+    rows = [openai_row(number) for number in range(1, 101)]
+    for row in rows:
+        row["body"]["max_tokens"] = 10  # so that even the estimate of a row is below the bound
+    batch.write("in.jsonl", rows)
 
     stopped = batch.run("in.jsonl", "-o", "out.jsonl", "--max-cost", "0.00003", "--concurrency", "2", "--json")
 
