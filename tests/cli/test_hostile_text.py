@@ -256,7 +256,14 @@ def _refused(address: str, _timeout: float) -> Status:
     raise errors.EngineUnavailableError(address, EVIL)
 
 
-NUMBERS: dict[str, Any] = {"ours": 1, "theirs": 2, "limit": 7.0, "retry_after": 7.0, "status_code": 500}
+FACTS: dict[str, Any] = {
+    **{"ours": 1, "theirs": 2, "limit": 7.0, "retry_after": 7.0, "status_code": 500},
+    **{"count": 2, "changed": 2, "new": 1, "missing": 1},
+    "duplicates": ((EVIL, (1, 2)),),
+    "examples": (("changed", EVIL, 3),),
+    "settings": ((EVIL, EVIL, EVIL),),
+}
+"""What an error is made with where it takes no text."""
 
 
 def all_errors(kind: type[HeadraceError] = HeadraceError) -> Iterator[HeadraceError]:
@@ -264,7 +271,7 @@ def all_errors(kind: type[HeadraceError] = HeadraceError) -> Iterator[HeadraceEr
         yield from all_errors(each)
     has_facts = isinstance(kind.__init__, types.FunctionType)
     names = inspect.getfullargspec(kind.__init__).args[1:] if has_facts else ["reason"]
-    yield kind(*(NUMBERS.get(name, EVIL) for name in names))
+    yield kind(*(FACTS.get(name, EVIL) for name in names))
 
 
 @pytest.mark.parametrize("error", list(all_errors()), ids=lambda error: type(error).__name__)
