@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headrace.batch.records.record_lines import error_code
+from headrace.batch.records.result_columns import figures_of, vector_of
 from headrace.batch.row import BadRow, FinishedRow
 from headrace.errors import HeadraceError, InvalidRequestError
 from headrace.types import RunEmbeddingResult, RunLocalResult
@@ -47,15 +48,9 @@ def columns_of(finished: FinishedRow | BadRow) -> Columns:
     result = finished.result
     if isinstance(result, HeadraceError):
         return {"error": error_code(result), "error_message": str(result)}
-    columns: Columns = {
-        "provider": result.provider,
-        "model": result.model,
-        "input_tokens": result.usage.input_tokens,
-        "output_tokens": result.usage.output_tokens,
-        "cost": result.cost,
-    }
+    columns: Columns = {"provider": result.provider} | figures_of(result)
     if isinstance(result, RunEmbeddingResult):
-        return columns | {"embedding": result.embeddings[0] if result.embeddings else None}
+        return columns | {"embedding": vector_of(result)}
     return columns | _answer(result)
 
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 BackgroundWindow = Literal["2h", "8h"]
 """How long OpenAI may take for a background run: the longer, the cheaper."""
 
+NO_MAX_COST = "cannot be kept if a provider runs the rows in its own time: all rows are sent at once"
+"""Why ``max_cost`` is refused with ``via_provider`` and ``background``."""
+
 DEFAULT_CONCURRENCY = 1024
 """Rows that a job has with the engine at most, where ``concurrency`` does not say otherwise."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.batch.from_python.batch_result import BatchResult
+from headrace.batch.records.result_columns import figures_of, vector_of
 from headrace.types import RunEmbeddingResult
 
 _OF_ANSWERS = ("text", "finish_reason")
@@ -23,15 +24,9 @@ def fields_of(result: BatchResult[Any], names: tuple[str, ...]) -> dict[str, Any
     known = result.result
     found: dict[str, Any] = {}
     if known is not None:
-        usage = known.usage
-        found = {
-            "model": known.model,
-            "input_tokens": usage.input_tokens,
-            "output_tokens": usage.output_tokens,
-            "cost": known.cost,
-        }
+        found = figures_of(known)
         if isinstance(known, RunEmbeddingResult):
-            found["embedding"] = known.embeddings[0] if known.embeddings else None
+            found["embedding"] = vector_of(known)
         else:
             found |= {"text": known.text, "parsed": known.parsed, "finish_reason": known.finish_reason}
     elif result.error is not None:

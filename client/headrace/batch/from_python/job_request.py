@@ -12,7 +12,7 @@ import msgspec
 from headrace.arguments.batch_arguments import BatchArguments
 from headrace.arguments.checks import flag, integer, number, one_of, positive, text
 from headrace.arguments.unknown_arguments import advice_on
-from headrace.batch.driver.options import DEFAULT_CONCURRENCY, BackgroundWindow, BatchOptions
+from headrace.batch.driver.options import DEFAULT_CONCURRENCY, NO_MAX_COST, BackgroundWindow, BatchOptions
 from headrace.batch.journal.job_files import JobFiles, job_files
 from headrace.batch.journal.shown_settings import shown_setting
 from headrace.batch.rows.row_options import RowOptions, RowProvider
@@ -112,10 +112,7 @@ def _background(given: object) -> Any:
 def _check_deferred(run: BatchOptions, *, has_path: bool) -> None:
     """Check the options of a job whose rows the provider runs in its own time."""
     if run.is_deferred and run.max_cost is not None:
-        raise InvalidRequestError(
-            "cannot be kept with via_provider or background: all rows are sent at once; leave it out, or give a limit",
-            "max_cost",
-        )
+        raise InvalidRequestError(f"{NO_MAX_COST}; leave it out, or give a limit", "max_cost")
     if run.cancels_batches and not has_path:
         raise InvalidRequestError("needs path: the job whose batches are to be cancelled", "cancel_batches")
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from os import PathLike
 from typing import Any
 
 import msgspec
 
 from headrace.batch.driver.job import BatchJob
-from headrace.batch.driver.job_session import session_id_of
-from headrace.batch.driver.options import BatchOptions
 from headrace.batch.driver.progress import BatchProgress
 from headrace.batch.from_python.batch_result import BatchResult
 from headrace.batch.from_python.handover import Handover
@@ -21,10 +19,9 @@ from headrace.batch.from_python.python_rows import ListedRows, SpooledRows, Stre
 from headrace.batch.from_python.recorded_results import RecordedResults, ResultsInOrder, result_of
 from headrace.batch.journal.job_files import INPUT
 from headrace.batch.journal.journal import Journal
-from headrace.batch.provider_batches.batch_status import refuse_change
+from headrace.batch.provider_batches.job_opening import RunsMaker, open_journal, started_job
 from headrace.batch.records.record_lines import failure_line
 from headrace.batch.row import BadRow, Row
-from headrace.batch.row_runs import RowRuns
 from headrace.batch.rows.row_source import RowSource
 
 _BACKLOG = 1024
@@ -32,8 +29,6 @@ _BACKLOG = 1024
 
 RowsGiven = Iterable[Any] | str | PathLike[str]
 """Rows of a job: items, or the path of a file."""
-RunsMaker = Callable[[BatchOptions, Journal | None], AbstractContextManager[RowRuns]]
-"""Makes what runs the rows."""
 
 
 class JobThread:
@@ -106,14 +101,11 @@ class JobThread:
             rows = self._rows(journal, stack)
             if journal is not None:
                 journal.scan(rows, failure_line)
-            session_id = session_id_of(journal)
             # What a provider runs may end in any order, and all of it at once: then the journal keeps what waits.
             is_ordered = request.run.is_ordered and (journal is None or not request.run.is_deferred)
-            options = msgspec.structs.replace(request.run, session_id=session_id, is_ordered=is_ordered)
-            runs = stack.enter_context(self._make_runs(options, journal))
-            to_run = () if options.cancels_batches else rows
-            job = BatchJob(runs, to_run, journal, options, check=self._check, is_held=self._is_held)
-            stack.callback(job.close)
+            options = msgspec.structs.replace(request.run, is_ordered=is_ordered)
+            started = started_job(self._make_runs, rows, journal, options, check=self._check, is_held=self._is_held)
+            job = stack.enter_context(started).job
             with self._lock:
                 self._job = job
                 for _ in range(self._interrupts):
@@ -168,9 +160,7 @@ class JobThread:
         request = self._request
         if request.files is None:
             return None
-        if request.changed or request.force:
-            refuse_change(request.files.directory, "changed" if request.changed else "force")
-        journal = Journal.open(
+        journal = open_journal(
             request.files,
             source=self._given if isinstance(self._given, str | PathLike) else None,
             settings=request.shape,

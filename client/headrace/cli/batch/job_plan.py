@@ -15,7 +15,7 @@ from typing import BinaryIO
 import msgspec
 
 from headrace.arguments.checks import json_mapping
-from headrace.batch.driver.options import BatchOptions
+from headrace.batch.driver.options import NO_MAX_COST, BatchOptions
 from headrace.batch.journal.job_files import JobFiles, job_files, stream_files
 from headrace.batch.journal.shown_settings import shown_setting
 from headrace.batch.rows.row_options import RowOptions, RowProvider
@@ -117,8 +117,8 @@ def _check_together(arguments: argparse.Namespace) -> None:
         raise _wrong("--job is for -o - only; the journal of a job with an output file is beside that file")
     if arguments.max_cost is not None and (arguments.via_provider or arguments.background):
         raise _wrong(
-            "--max-cost cannot be kept with --via-provider or --background: all rows are sent at once; use --limit, or "
-            "--dry-run to see the cost before"
+            f"--max-cost {NO_MAX_COST}; leave out --via-provider or --background, use --limit, or see the cost before with "
+            "--dry-run"
         )
     if arguments.via_provider and arguments.background:
         raise _wrong("--via-provider and --background exclude each other")

@@ -16,7 +16,8 @@ from headrace.batch.driver.selection import Selection
 from headrace.batch.journal.job_files import INPUT, JobFiles
 from headrace.batch.journal.journal import Journal
 from headrace.batch.journal.stream_output import StreamOutput
-from headrace.batch.provider_batches.batch_status import ProviderBatchStatus, live_batches, refuse_change
+from headrace.batch.provider_batches.batch_status import ProviderBatchStatus, live_batches
+from headrace.batch.provider_batches.job_opening import open_journal, started_job
 from headrace.batch.records.record_lines import failure_line
 from headrace.batch.row import BadRow, Row
 from headrace.batch.rows.row_source import RowSource
@@ -51,15 +52,14 @@ def run_job(plan: JobPlan, files: JobFiles, switches: JobSwitches) -> ExitCode:
     """Run all rows without a record. Raises HeadraceError or CommandError if the job cannot start, or cannot go on."""
     check_input(plan)  # before any file is made
     check_output(files)
-    if switches.changed or switches.force:
-        refuse_change(files.directory, "--changed" if switches.changed else "--force")
-    with Journal.open(
+    with open_journal(
         files,
         source=None if plan.input == STREAM else plan.input,
         settings=plan.shape,
         changed=switches.changed,
         force=switches.force,
         retry_failed=switches.retry_failed,
+        option_prefix="--",
     ) as journal:
         run = _JobRun(plan, files, switches, journal)
         try:
@@ -139,11 +139,10 @@ class _JobRun:
         return failure_line(row)
 
     def _run_rows(self, client: Client, rows: RowSource, display: Display) -> None:
-        options = msgspec.structs.replace(self._plan.run, session_id=session_id_of(self._journal))
-        with client._job_runs(options, self._journal) as runs:  # noqa: SLF001
-            job = BatchJob(runs, () if options.cancels_batches else rows, self._journal, options)
+        with started_job(client._job_runs, rows, self._journal, self._plan.run) as started:  # noqa: SLF001
+            job = started.job
             self._selection = None if job.selection.is_whole else job.selection
-            batches: Callable[[], list[ProviderBatchStatus]] | None = getattr(runs, "batches", None)
+            batches: Callable[[], list[ProviderBatchStatus]] | None = getattr(started.runs, "batches", None)
             display.watch(lambda: JobView(self._with_bad_rows(job.progress()), batches and batches()))
             try:
                 with stop_signals(job.interrupt):
