@@ -66,6 +66,13 @@ CASES: dict[Arguments, list[Arguments]] = {
         (*RUN, "--option", GIVEN),
         (*RUN, "--timeout", GIVEN),
     ],
+    ("batch",): [
+        ("batch", "rows.jsonl", "-o", "out.jsonl", "--dry-run"),
+        ("batch", GIVEN, "-o", "out.jsonl"),
+        ("batch", "rows.jsonl", "-o", f"/dev/null/{GIVEN}"),
+        ("batch", "rows.jsonl", "-o", "out.jsonl", "--limit", GIVEN),
+    ],
+    ("batch status",): [("batch", "status", GIVEN), ("batch", "status", f"/dev/null/{GIVEN}", "--json")],
     ("serve",): [("serve",), ("serve", "--directory", f"/tmp/{GIVEN}"), ("serve", "--workers", GIVEN)],
     ("restart",): [
         ("restart",),
@@ -134,7 +141,11 @@ def shown(data: Path, monkeypatch: pytest.MonkeyPatch) -> Shown:
     """Run a command in hostile surroundings; return its output and its notes."""
     _fill(data)
     monkeypatch.setenv("HEADRACE_DATA", str(data))
+    monkeypatch.chdir(data.parent)
+    hostile_rows = [{"id": EVIL, "prompt": EVIL, "model": EVIL}, {"id": f"2 {EVIL}", "prompt": 5}, {EVIL: EVIL}]
+    Path("rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in hostile_rows) + EVIL)
     monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")  # the live display of a batch job draws with controls of its own
     monkeypatch.setattr(status_command, "engine_status", lambda *_: hostile(Status))
     monkeypatch.setattr(spans_command, "follow", lambda new, show, _: [show(stored) for stored in new.look()])
     for name in ("execv", "execve", "execvp", "execvpe"):
@@ -257,8 +268,15 @@ def _refused(address: str, _timeout: float) -> Status:
 
 
 FACTS: dict[str, Any] = {
-    **{"ours": 1, "theirs": 2, "limit": 7.0, "retry_after": 7.0, "status_code": 500},
-    **{"count": 2, "changed": 2, "new": 1, "missing": 1},
+    "ours": 1,
+    "theirs": 2,
+    "limit": 7.0,
+    "retry_after": 7.0,
+    "status_code": 500,
+    "count": 2,
+    "changed": 2,
+    "new": 1,
+    "missing": 1,
     "duplicates": ((EVIL, (1, 2)),),
     "examples": (("changed", EVIL, 3),),
     "settings": ((EVIL, EVIL, EVIL),),
