@@ -286,7 +286,8 @@ FACTS: dict[str, Any] = {
 
 def all_errors(kind: type[HeadraceError] = HeadraceError) -> Iterator[HeadraceError]:
     for each in kind.__subclasses__():
-        yield from all_errors(each)
+        if getattr(errors, each.__name__, None) is each:  # not what a module keeps to itself, if it was imported
+            yield from all_errors(each)
     has_facts = isinstance(kind.__init__, types.FunctionType)
     names = inspect.getfullargspec(kind.__init__).args[1:] if has_facts else ["reason"]
     yield kind(*(FACTS.get(name, EVIL) for name in names))
