@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from headrace.batch.rows.chat_body import read_user
+from headrace.batch.rows.body_keys import read_user
 from headrace.errors import InvalidRequestError
 
 _READ_APART = frozenset({"model", "input"})

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from headrace.batch.rows.chat_body import read_metadata, read_user, refuse_stream
+from headrace.batch.rows.body_keys import BodyKeys, Fields, read_body_keys, read_metadata, refuse_stream
 from headrace.batch.rows.responses_items import messages_of
-from headrace.batch.rows.tool_fields import read_tool_fields
 from headrace.errors import InvalidRequestError
 
 _LOGPROBS = "message.output_text.logprobs"
-_SAME = frozenset({"temperature", "top_p", "max_output_tokens", "service_tier", "top_k"})
-"""Keys that are arguments of the same name."""
-_READ_APART = frozenset({"model", "input", "instructions", "tools", "tool_choice", "parallel_tool_calls"})
 
 
 def responses_arguments(body: dict[str, Any], arguments: dict[str, Any], *, is_openais: bool) -> None:
@@ -27,36 +22,18 @@ def responses_arguments(body: dict[str, Any], arguments: dict[str, Any], *, is_o
             raise InvalidRequestError("takes a str", "body.instructions")
         messages.insert(0, {"role": "system", "content": instructions})
     arguments["messages"] = messages
-    custom: dict[str, Any] = {}
-    for key, value in body.items():
-        if key in _READ_APART or value is None:
-            continue
-        if key in _SAME:
-            arguments[key] = value
-        elif (read := _READERS.get(key)) is not None:
-            read(arguments, custom, value)
-        else:
-            custom[key] = value
-    if "tools" in body:
-        read_tool_fields(body, arguments, custom)
-    if "user" in custom:
-        read_user(arguments, custom, is_openais=is_openais)
-    if custom:
-        arguments["custom_options"] = custom
+    read_body_keys(body, arguments, _KEYS, is_openais=is_openais)
 
 
-_Fields = dict[str, Any]
+def _text(arguments: Fields, custom: Fields, key: str, value: Any) -> None:
+    _take_apart(arguments, custom, key, value, {"format": "response_format", "verbosity": "verbosity"})
 
 
-def _text(arguments: _Fields, custom: _Fields, value: Any) -> None:
-    _take_apart(arguments, custom, value, "text", {"format": "response_format", "verbosity": "verbosity"})
+def _reasoning(arguments: Fields, custom: Fields, key: str, value: Any) -> None:
+    _take_apart(arguments, custom, key, value, {"effort": "reasoning_effort"})
 
 
-def _reasoning(arguments: _Fields, custom: _Fields, value: Any) -> None:
-    _take_apart(arguments, custom, value, "reasoning", {"effort": "reasoning_effort"})
-
-
-def _take_apart(arguments: _Fields, custom: _Fields, value: Any, key: str, names: dict[str, str]) -> None:
+def _take_apart(arguments: Fields, custom: Fields, key: str, value: Any, names: dict[str, str]) -> None:
     """Add the known keys of an inner object as arguments. The others stay in the object, among the custom options."""
     if not isinstance(value, dict):
         custom[key] = value
@@ -72,31 +49,35 @@ def _take_apart(arguments: _Fields, custom: _Fields, value: Any, key: str, names
         custom[key] = rest
 
 
-def _include(arguments: _Fields, custom: _Fields, value: Any) -> None:
+def _include(arguments: Fields, custom: Fields, key: str, value: Any) -> None:
     if isinstance(value, list):
         if _LOGPROBS in value:
             arguments["logprobs"] = True
         value = [word for word in value if word != _LOGPROBS]
     if value != []:
-        custom["include"] = value
+        custom[key] = value
 
 
-def _top_logprobs(arguments: _Fields, _custom: _Fields, value: Any) -> None:
+def _top_logprobs(arguments: Fields, _custom: Fields, key: str, value: Any) -> None:
     if value != 0:  # 0 is the API's default
-        arguments["top_logprobs"] = value
+        arguments[key] = value
 
 
-def _background(_arguments: _Fields, _custom: _Fields, value: Any) -> None:
+def _background(_arguments: Fields, _custom: Fields, key: str, value: Any) -> None:
     if value is not False:
-        raise InvalidRequestError("a batch waits for each answer by itself: leave it out", "body.background")
+        raise InvalidRequestError("a batch waits for each answer by itself: leave it out", f"body.{key}")
 
 
-_READERS: dict[str, Callable[[_Fields, _Fields, Any], None]] = {
-    "text": _text,
-    "reasoning": _reasoning,
-    "include": _include,
-    "top_logprobs": _top_logprobs,
-    "background": _background,
-    "metadata": lambda arguments, _custom, value: read_metadata(arguments, "metadata", value),
-    "stream": lambda arguments, _custom, value: refuse_stream(arguments, "stream", value),
-}
+_KEYS = BodyKeys(
+    same=frozenset({"temperature", "top_p", "max_output_tokens", "service_tier", "top_k"}),
+    read_apart=frozenset({"model", "input", "instructions"}),
+    readers={
+        "text": _text,
+        "reasoning": _reasoning,
+        "include": _include,
+        "top_logprobs": _top_logprobs,
+        "background": _background,
+        "metadata": read_metadata,
+        "stream": refuse_stream,
+    },
+)
