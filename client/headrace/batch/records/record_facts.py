@@ -108,23 +108,7 @@ class FailureFacts(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
 
 def run_facts(line: int, result: RunLocalResult | RunEmbeddingResult) -> RunFacts:
     """Return the facts of a run."""
-    if isinstance(result, RunLocalResult):
-        return RunFacts(
-            line=line,
-            provider=result.provider,
-            model=result.model,
-            span_id=result.span_id,
-            trace_id=result.trace_id,
-            usage=result.usage,
-            cost=result.cost,
-            latency_ms=result.latency_ms,
-            attempts=result.attempts,
-            queue_ms=result.queue_ms or msgspec.UNSET,
-            queue_reason=result.queue_reason,
-            wire_format=result.wire_format,
-            finish_reason=result.finish_reason,
-            provider_finish_reason=result.provider_finish_reason,
-        )
+    answer = result if isinstance(result, RunLocalResult) else None
     return RunFacts(
         line=line,
         provider=result.provider,
@@ -137,6 +121,9 @@ def run_facts(line: int, result: RunLocalResult | RunEmbeddingResult) -> RunFact
         attempts=result.attempts,
         queue_ms=result.queue_ms or msgspec.UNSET,
         queue_reason=result.queue_reason,
+        wire_format=None if answer is None else answer.wire_format,
+        finish_reason=None if answer is None else answer.finish_reason,
+        provider_finish_reason=None if answer is None else answer.provider_finish_reason,
     )
 
 
