@@ -10,7 +10,7 @@ from typing import Protocol
 
 
 class EndingRun(Protocol):
-    """A run whose time ends."""
+    """A run that is told when one of its time limits may have passed."""
 
     def time_is_over(self) -> None:
         """Look at the clocks: a time limit of the run has passed."""

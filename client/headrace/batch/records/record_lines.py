@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from headrace.batch.plain_objects import plain_object
 from headrace.batch.records.chat_completion import completion_of
 from headrace.batch.records.embedding_list import embedding_list_of
 from headrace.batch.records.record_facts import FailureFacts, RunFacts, error_code, failure_facts, run_facts
@@ -115,16 +116,7 @@ class FailureRecord(msgspec.Struct, frozen=True):
     error: FailureFacts
 
 
-def _plain(value: object) -> object:
-    """Return an object of a ``response_type`` in plain types."""
-    if callable(dump := getattr(value, "model_dump", None)):
-        return dump(mode="json")
-    if getattr(value, "ndim", None) == 0 and callable(item := getattr(value, "item", None)):  # a number of numpy
-        return item()
-    raise TypeError(f"a {type(value).__name__} has no form in JSON")
-
-
-_encode: Callable[[object], bytes] = msgspec.json.Encoder(enc_hook=_plain).encode
+_encode: Callable[[object], bytes] = msgspec.json.Encoder(enc_hook=plain_object).encode
 
 
 def success_line(finished: FinishedRow, now: float) -> bytes:
@@ -170,7 +162,7 @@ def _line(record: msgspec.Struct) -> bytes:
     try:
         return _encode(record) + b"\n"
     except UnicodeError:
-        return _encode(_readable(msgspec.to_builtins(record, enc_hook=_plain))) + b"\n"
+        return _encode(_readable(msgspec.to_builtins(record, enc_hook=plain_object))) + b"\n"
 
 
 def _readable(value: Any) -> Any:

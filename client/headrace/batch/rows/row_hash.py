@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.batch.plain_objects import plain_object
 from headrace.errors import InvalidRequestError
 from headrace.runs.typed_answer import typed_answer_of
 
@@ -24,11 +25,7 @@ def _named(value: object) -> object:
     """Return what stands for a value that has no form in JSON: a function or a class is its name."""
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
-    if callable(dump := getattr(value, "model_dump", None)):
-        return dump(mode="json")
-    if getattr(value, "ndim", None) == 0 and callable(item := getattr(value, "item", None)):  # a number of numpy
-        return item()
-    raise TypeError(f"a {type(value).__name__} has no form in JSON")
+    return plain_object(value)
 
 
 _encode = msgspec.json.Encoder(order="deterministic", enc_hook=_named).encode
