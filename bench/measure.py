@@ -40,6 +40,19 @@ def used(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
     return {role: amount - before.get(role, 0.0) for role, amount in after.items()}
 
 
+def wake_ups(root: int) -> dict[str, float]:
+    """Return how often the threads of the tree under the process ``root`` have given up the processor to wait, by role."""
+    found: dict[str, float] = defaultdict(float)
+    for pid in _tree(root):
+        with contextlib.suppress(OSError):
+            role = _role(pid)
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                for line in (thread / "status").read_text().splitlines():
+                    if line.startswith("voluntary_ctxt_switches:"):
+                        found[role] += float(line.split()[1])
+    return dict(found)
+
+
 def process_cpu(root: int) -> dict[int, tuple[str, float]]:
     """Return for each process of the tree under ``root``, by its id, its role and the seconds of CPU it has used."""
     found: dict[int, tuple[str, float]] = {}
