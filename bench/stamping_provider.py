@@ -1,8 +1,8 @@
-"""The load: Headrace's simulated provider, which in paced works writes the time into each chunk.
+"""The provider of the benchmark: Headrace's simulated provider, which writes each event by its own write call, in its own HTTP chunk.
 
-Prints its port; ends with its stdin.
-
-The stamp is made as the frame is written, so that a contestant's latency holds nothing of the provider's own lateness.
+Prints its port; ends with its stdin. In works with one write (W1b) a whole answer is one write call, and still an HTTP chunk for each
+event. In works with a pace each chunk's text is the time of its write call, so that a contestant's latency holds nothing of the
+provider's own lateness.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PLACE = "0" * 16 + " "
 
 
 class StampedChat:
-    """OpenAI Chat Completions with a stamp in the place of each chunk's text, where chunks have a pace."""
+    """OpenAI Chat Completions. With a pace, a stamp takes the place of each chunk's text."""
 
     headers = staticmethod(openai_chat.headers)
     refused = staticmethod(openai_chat.refused)
@@ -31,11 +31,15 @@ class StampedChat:
     refused_body = staticmethod(openai_chat.refused_body)
 
     def reply(self, body: dict[str, Any], script: Script, completion_id: str, created: int) -> Reply:
-        """Return the scripted answer, stamped."""
+        """Return the scripted answer, stamped if it has a pace."""
+        # Without this, the simulated provider joins the events of an answer in one HTTP chunk.
+        separate = msgspec.structs.replace(script, one_write=False)
         if not script.pace or script.repeat is None:
-            return openai_chat.reply(body, script, completion_id, created)
-        script = msgspec.structs.replace(script, repeat=None, chunks=[PLACE] * script.repeat)
-        plain = openai_chat.reply(body, script, completion_id, created)
+            plain = openai_chat.reply(body, separate, completion_id, created)
+            # Without this, it writes up to 64 events in one turn of its loop, which uvloop joins in one write call.
+            return msgspec.structs.replace(plain, one_write=script.one_write, one_frame_per_turn=not script.one_write)
+        separate = msgspec.structs.replace(separate, repeat=None, chunks=[PLACE] * script.repeat)
+        plain = openai_chat.reply(body, separate, completion_id, created)
         return msgspec.structs.replace(plain, frames=_stamped(plain.frames))
 
 
