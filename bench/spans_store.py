@@ -28,7 +28,7 @@ from bench.measure import mark
 from headrace.files.engine_directory import collector_endpoint
 from headrace.spans.data_directory import database_files
 from headrace.spans.span import Rank, Span, SpanAttempt, SpanContent, encode_content, encode_span
-from headrace.transport.sockets import Dealer, new_context
+from headrace.transport.unix_dealer import UnixDealer
 from headrace.types import Message, Usage
 from headrace.wire.codec import encode_frame, from_collector
 from headrace.wire.messages import CAPABILITIES, PROTOCOL_MINOR, Hello, SpanAck, SpanBatch
@@ -90,8 +90,7 @@ class StoreSender:
     """What a worker is to the collector."""
 
     def __init__(self, endpoint: str, span: Span, spans: int, number: int) -> None:
-        self._context = new_context()
-        self._dealer = Dealer(self._context, endpoint)
+        self._dealer = UnixDealer(endpoint)
         self._span = span
         self._left = spans
         self._epoch = number
@@ -119,7 +118,6 @@ class StoreSender:
 
     def close(self) -> None:
         self._dealer.close()
-        self._context.term()
 
     def _next(self) -> bytes:
         now, name = time.time(), f"{self._random.getrandbits(64):016x}"

@@ -25,7 +25,6 @@ import uvloop
 from headrace.files.engine_directory import collector_endpoint
 from headrace.settings.settings import SpansConfig
 from headrace.transport.router import Router
-from headrace.transport.sockets import new_context
 from headrace.types import Message, RunEvent
 from headrace.wire.codec import encode_frame, encode_request, to_collector
 from headrace.wire.messages import (
@@ -109,11 +108,10 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 async def _work(directory: Path, config: SpansConfig | None, runs: int, at_once: int) -> float:
     """Return the seconds of CPU of so many runs; the threads of ZeroMQ included."""
-    context = new_context()
     tracer = None
     if config is not None:
         settings = TracerSettings(slot=directory, endpoint=collector_endpoint(directory), worker="w1", epoch=7)
-        tracer = Tracer(settings, config, context, _hello, asyncio.get_running_loop())
+        tracer = Tracer(settings, config, _hello, asyncio.get_running_loop())
         tracer.open()
     request = RunRequest(provider="openai", model="gpt-4o", messages=[Message("user", PROMPT)], stream=True)
     encoded = encode_request(request)
@@ -125,7 +123,6 @@ async def _work(directory: Path, config: SpansConfig | None, runs: int, at_once:
     cost = time.process_time() - began
     if tracer is not None:
         await tracer.close()
-    context.term()
     return cost
 
 

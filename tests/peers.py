@@ -8,21 +8,14 @@ from collections.abc import Iterator
 
 import zmq
 
-from headrace.transport.sockets import Dealer
 from tests.waiting import wait_until
 
 _numbers = itertools.count()
 
 
-def connected(dealer: Dealer) -> Dealer:
-    """Return a dealer once its peer is there and known, and what was to be sent before has left."""
-
-    def is_so() -> bool:
-        assert not dealer.is_disconnected(), dealer.refusal
-        return dealer.has_peer
-
-    wait_until(is_so, 10.0, "a connection")
-    return dealer
+def new_context() -> zmq.Context[zmq.Socket[bytes]]:
+    """Return a context for libzmq's sockets. It is to be terminated after they are closed."""
+    return zmq.Context()
 
 
 def until_disconnected(peer: RawDealer, timeout: float = 10.0) -> list[bytes]:

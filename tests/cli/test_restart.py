@@ -18,7 +18,7 @@ from headrace.cli.main import main
 from headrace.cli.shared.exit_codes import ExitCode
 from headrace.testing import SimulatedProvider
 from headrace.transport.router import Router
-from headrace.transport.sockets import Dealer, new_context
+from headrace.transport.unix_dealer import UnixDealer
 from headrace.wire.codec import encode_frame, from_broker
 from headrace.wire.messages import Hello, Restart, RestartAnswer, Silent, Welcome
 from tests.conftest import HELLO, engine_process, simulate
@@ -154,8 +154,7 @@ def test_a_false_supervisor_is_not_asked_and_its_answers_do_not_count(
 ) -> None:
     with running_engine(provider, "--workers", "1") as address, Client(address) as client:
         before = engine_process(address, "-m headrace_workers")
-        context = new_context()
-        impostor = Dealer(context, f"{address}/broker")
+        impostor = UnixDealer(f"{address}/broker")
         impostor.send(encode_frame(1, [Hello("supervisor", 2, os.getppid(), ["joined", "restart"])]))
         for number in range(1, 20):
             impostor.send(encode_frame(1, [RestartAnswer(number, "never")]))
@@ -166,7 +165,6 @@ def test_a_false_supervisor_is_not_asked_and_its_answers_do_not_count(
         said = [message for frame in impostor.receive() for message in from_broker.decode(frame)[1]]
         assert not [message for message in said if isinstance(message, Restart | Silent)]
         impostor.close()
-        context.term()
 
         # An ending engine reports that it replaces no workers.
         running = client.run_local(

@@ -15,7 +15,6 @@ from headrace import Client, Message
 from headrace.files.engine_directory import CLOSED
 from headrace.process.descriptors import worker_shares
 from headrace.testing import SimulatedProvider
-from headrace.transport.sockets import new_context
 from headrace.wire.codec import encode_frame, encode_request, from_worker
 from headrace.wire.messages import (
     Failed,
@@ -26,7 +25,7 @@ from headrace.wire.run_request import RunRequest
 from tests.conftest import HELLO, engine_process, simulate
 from tests.e2e.engines import running_engine
 from tests.faults.process_figures import cpu_seconds
-from tests.peers import RawDealer
+from tests.peers import RawDealer, new_context
 from tests.repetition import repeated
 from tests.waiting import busyness, wait_until
 

@@ -16,7 +16,6 @@ import zmq
 
 from headrace import Client
 from headrace.testing import SimulatedProvider
-from headrace.transport.sockets import new_context
 from headrace.wire.codec import encode_frame, from_broker, from_worker
 from headrace.wire.groups import unpacked
 from headrace.wire.messages import (
@@ -36,7 +35,7 @@ from headrace.wire.messages import (
 )
 from tests.conftest import HELLO, engine_process
 from tests.e2e.engines import running_engine
-from tests.peers import RawDealer, until_disconnected
+from tests.peers import RawDealer, new_context, until_disconnected
 from tests.repetition import only_long, repeated
 from tests.waiting import busyness, wait_until
 

@@ -19,7 +19,6 @@ import pytest
 from headrace import Client, EngineUnavailableError, ProtocolMismatchError, RemoteProtocolError
 from headrace.testing import SimulatedProvider
 from headrace.transport.router import FOREIGN_PEER, Router
-from headrace.transport.sockets import new_context
 from headrace.transport.zmtp import FrameParser, frame_head, opening
 from headrace.types import Message
 from headrace.wire.codec import encode_frame, encode_request, from_broker, from_worker
@@ -42,7 +41,7 @@ from headrace.wire.messages import (
 from headrace.wire.run_request import RunRequest
 from tests.conftest import HELLO, simulate
 from tests.e2e.engines import running_engine
-from tests.peers import RawDealer, until_disconnected
+from tests.peers import RawDealer, new_context, until_disconnected
 from tests.waiting import busyness, wait_until
 
 pytestmark = pytest.mark.slow

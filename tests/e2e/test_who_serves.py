@@ -25,7 +25,7 @@ from headrace.transport.link import StandingLink
 from headrace.transport.peer_identity import credentials
 from headrace.transport.reactor import Reactor
 from headrace.transport.router import Router
-from headrace.transport.sockets import Dealer, new_context
+from headrace.transport.unix_dealer import UnixDealer
 from headrace.wire.codec import encode_frame, from_broker
 from headrace.wire.messages import (
     CAPABILITIES,
@@ -393,7 +393,7 @@ def _(reactor: Reactor, endpoint: str, heard: list[object]) -> object:
 
 def _open_collector_link(role: Literal["client", "broker"], reactor: Reactor, endpoint: str, _: list[object]) -> object:
     outbox = SpanOutbox(10, 10_000)
-    link = CollectorLink(reactor, partial(Dealer, new_context()), lambda: endpoint, role, 1, outbox)
+    link = CollectorLink(reactor, UnixDealer, lambda: endpoint, role, 1, outbox)
     link.pass_on([b"a span"])
     return link
 
@@ -404,7 +404,7 @@ kind("broker to collector")(partial(_open_collector_link, "broker"))
 
 @kind("worker to broker")
 def _(reactor: Reactor, endpoint: str, heard: list[object]) -> object:
-    link = BrokerLink(new_context(), endpoint, lambda: HELLO_CLIENT, Heartbeat, list, 1, reactor, {})
+    link = BrokerLink(endpoint, lambda: HELLO_CLIENT, Heartbeat, list, 1, reactor, {})
     link.open()
     link.beat()
     return link
@@ -418,7 +418,7 @@ class _Listener:
 
 @kind("worker to collector")
 def _(reactor: Reactor, endpoint: str, heard: list[object]) -> object:
-    link = WorkerCollectorLink(new_context(), endpoint, lambda: HELLO_CLIENT, 1, reactor, _Listener(heard))
+    link = WorkerCollectorLink(endpoint, lambda: HELLO_CLIENT, 1, reactor, _Listener(heard))
     link.open()
     link.send([SpanBatch(1, [b"a span"])])
     return link
@@ -426,14 +426,14 @@ def _(reactor: Reactor, endpoint: str, heard: list[object]) -> object:
 
 @kind("collector to broker")
 def _(reactor: Reactor, endpoint: str, _: list[object]) -> object:
-    link = ReportLink(reactor, new_context(), endpoint, 1)
+    link = ReportLink(reactor, endpoint, 1)
     link.open()
     return link
 
 
 @kind("supervisor to broker")
 def _(reactor: Reactor, endpoint: str, heard: list[object]) -> object:
-    dial = partial(Dealer, new_context(), endpoint)
+    dial = partial(UnixDealer, endpoint)
     link = StandingLink("broker", reactor, dial, lambda: HELLO_CLIENT, 1, from_broker, heard.append)
     link.open()
     return link
@@ -497,7 +497,7 @@ def test_who_takes_a_place_between_two_connections_is_told_nothing(place: Path) 
             (directory / "taken").rename(directory / "broker")
 
     def know_another_before() -> int:
-        context, reactor = new_context(), Reactor()
+        reactor = Reactor()
         router = Router(f"ipc://{directory / 'broker'}")
         known: list[bytes] = []
 
@@ -505,7 +505,7 @@ def test_who_takes_a_place_between_two_connections_is_told_nothing(place: Path) 
             known.extend(frame for _, frame in router.receive())
 
         reactor.add_reader(router.fd, hear)
-        dial = partial(Dealer, context, f"ipc://{directory / 'broker'}")
+        dial = partial(UnixDealer, f"ipc://{directory / 'broker'}")
         link = StandingLink("broker", reactor, dial, lambda: HELLO_CLIENT, 1, from_broker, lambda _: None)
         link.open()
         turn_for(reactor, 10.0, lambda: known)

@@ -17,11 +17,10 @@ from typing import Self
 from headrace.spans.outbox import SpanOutbox
 from headrace.spans.span import Rank, Span, SpanContent, encode_content, encode_span
 from headrace.spans.spool_format import encode_record
-from headrace.transport.sockets import new_context
 from headrace.wire.codec import encode_frame, from_collector
 from headrace.wire.engine_status import ProcessStatus
 from headrace.wire.messages import Hello, ProcessReport, SpanAck
-from tests.peers import RawDealer
+from tests.peers import RawDealer, new_context
 
 _EPOCH = 1
 _WORKER = "w1"

@@ -15,7 +15,6 @@ import pytest
 from headrace import Client, ProtocolMismatchError
 from headrace.testing import SimulatedProvider
 from headrace.transport.router import Router
-from headrace.transport.sockets import new_context
 from headrace.wire.codec import encode_request
 from headrace.wire.messages import (
     PROTOCOL_MAJOR,
@@ -27,7 +26,7 @@ from headrace.wire.run_request import RunRequest
 from tests.conftest import HELLO
 from tests.faults.harness import faulty_engine
 from tests.faults.load import MODEL
-from tests.peers import RawDealer
+from tests.peers import RawDealer, new_context
 from tests.repetition import times
 from tests.waiting import wait_until
 

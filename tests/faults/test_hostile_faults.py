@@ -17,7 +17,6 @@ import pytest
 
 from headrace.testing import SimulatedProvider
 from headrace.transport.router import FOREIGN_PEER
-from headrace.transport.sockets import new_context
 from headrace.wire.codec import encode_frame
 from headrace.wire.messages import Hello
 from tests.conftest import engine_process
@@ -25,7 +24,7 @@ from tests.e2e.engines import running_engine
 from tests.faults.harness import FaultyEngine, faulty_engine
 from tests.fuzz.frames import make_frame
 from tests.fuzz.mutation import mutated
-from tests.peers import RawDealer, until_disconnected
+from tests.peers import RawDealer, new_context, until_disconnected
 from tests.repetition import only_long, repeated
 from tests.waiting import wait_until
 

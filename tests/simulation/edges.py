@@ -161,8 +161,8 @@ def _edges() -> dict[str, Any]:
         "headrace.runs.delivery.run_elsewhere": _run_each,
         "headrace.connections.client_process.start_io_thread": _start_io_thread,
         "headrace.connections.client_process.Watchdog": _watchdog,
-        "headrace.connections.run_links.Dealer": _dealer,
-        "headrace.connections.run_links.new_context": _Context,
+        "headrace.connections.run_links.UnixDealer": _dealer,
+        "headrace.connections.engine_runs.UnixDealer": _dealer,
         f"{server}.os": SimpleNamespace(getpid=lambda: _stage.world.current.pid),
         f"{server}.Router": _router,
         f"{server}.ProcessWatch": _watch,
@@ -173,7 +173,6 @@ def _edges() -> dict[str, Any]:
         f"{engine}.broker.broker.Reactor": _reactor,
         f"{engine}.broker.broker.StateFile": _StateFile,
         f"{engine}.broker.settings_reload.load_settings": lambda _environ: _stage.settings,
-        f"{engine}.broker.broker.new_context": _Context,
         f"{engine}.broker.broker.is_orphan": _is_orphan,
         f"{engine}.broker.broker.open_process": _open_process,
         f"{engine}.broker.broker.processor_seconds": lambda _pid: None,
@@ -187,8 +186,7 @@ def _edges() -> dict[str, Any]:
         f"{engine}.supervisor.supervisor.signal": signals,
         f"{engine}.supervisor.supervisor.TerminalHangup": _Hangup,
         f"{engine}.supervisor.supervisor.Reactor": _reactor,
-        f"{engine}.supervisor.broker_watch.Dealer": _dealer,
-        f"{engine}.supervisor.supervisor.new_context": _Context,
+        f"{engine}.supervisor.broker_watch.UnixDealer": _dealer,
         f"{engine}.supervisor.supervisor.is_orphan": _is_orphan,
         f"{engine}.supervisor.supervisor.open_process": _open_process,
         f"{engine}.supervisor.supervisor.adopts_orphans": lambda: False,
@@ -197,11 +195,10 @@ def _edges() -> dict[str, Any]:
         f"{engine}.supervisor.children.open_process": _open_process,
         f"{engine}.supervisor.children.origin": _origin,
         f"{engine}.supervisor.children.signal_process": _signal_process,
-        f"{workers}.worker.new_context": _Context,
         f"{workers}.worker.is_orphan": _is_orphan,
         f"{workers}.worker.HttpClient": _http,
         f"{workers}.worker.raise_limit": _descriptor_limit,
-        f"{workers}.broker_link.Dealer": _dealer,
+        f"{workers}.broker_link.UnixDealer": _dealer,
     }
 
 
@@ -219,13 +216,6 @@ class _StateFile:
 
     def write(self, state: bytes, now: float) -> None:
         self._files[self._directory] = (now, state)
-
-
-class _Context:
-    """In place of a ZeroMQ context."""
-
-    def term(self) -> None:
-        """Nothing lingers."""
 
 
 class _Stdin:
@@ -269,7 +259,7 @@ class _Popen:
         return self.poll()
 
 
-def _dealer(context: object, endpoint: str, expects: Callable[[int], bool] | None = None) -> SimDealer:
+def _dealer(endpoint: str, expects: Callable[[int], bool] | None = None) -> SimDealer:
     return SimDealer(_stage.network, endpoint, expects)
 
 

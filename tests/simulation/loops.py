@@ -46,6 +46,12 @@ class Descriptors:
     def remove_reader(self, fd: int) -> None:
         self._watched.pop(fd, None)
 
+    def add_writer(self, fd: int, action: Action) -> None:
+        """A simulated descriptor always takes bytes."""
+
+    def remove_writer(self, fd: int) -> None:
+        """Undo it."""
+
     def signal(self, fd: int) -> None:
         """Say that a descriptor became readable."""
         self._ready[fd] = None
@@ -78,6 +84,8 @@ class SimReactor:
         self.descriptors = Descriptors(host)
         self.add_reader = self.descriptors.add_reader
         self.remove_reader = self.descriptors.remove_reader
+        self.add_writer = self.descriptors.add_writer
+        self.remove_writer = self.descriptors.remove_writer
         self._calls: deque[Action] = deque()
         self._timers: list[tuple[float, int, Action]] = []
         self._count = 0
@@ -148,6 +156,8 @@ class SimLoop:
         self.descriptors = Descriptors(host)
         self.add_reader = self.descriptors.add_reader
         self.remove_reader = self.descriptors.remove_reader
+        self.add_writer = self.descriptors.add_writer
+        self.remove_writer = self.descriptors.remove_writer
         self._ready: deque[Action] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
         self._count = 0

@@ -1,4 +1,4 @@
-"""Sockets in virtual time, in place of ``headrace.transport.sockets``.
+"""Sockets in virtual time, in place of ``UnixDealer`` and ``Router``.
 
 A connection keeps order and loses nothing while it lives; between connections anything may overtake. When one ends (its
 process dies, it is closed or cut) some of the last frames in each direction may be lost, and each side hears of the end
@@ -151,7 +151,7 @@ class Network:
 
 
 class SimDealer:
-    """In place of ``Dealer``."""
+    """In place of ``UnixDealer``."""
 
     def __init__(self, network: Network, endpoint: str, expects: Callable[[int], bool] | None = None) -> None:
         world = network.world
@@ -159,7 +159,6 @@ class SimDealer:
         self.host = world.current
         self.is_closed = False
         self.fd = new_descriptor(world)
-        self.monitor_fd = new_descriptor(world)
         self._expects = expects
         self.pipe: Pipe | None = None
         self._descriptors = descriptors_of(self.host)
@@ -171,13 +170,11 @@ class SimDealer:
         self.host.at_end.append(self.close)
         network.connect(self)
 
-    def watch(self, loop: EventLoop, readable: Callable[[], None], changed: Callable[[], None]) -> None:
-        loop.add_reader(self.fd, readable)
-        loop.add_reader(self.monitor_fd, changed)
+    def watch(self, loop: EventLoop, ready: Callable[[], None]) -> None:
+        loop.add_reader(self.fd, ready)
 
     def unwatch(self, loop: EventLoop) -> None:
         loop.remove_reader(self.fd)
-        loop.remove_reader(self.monitor_fd)
 
     def send(self, frame: bytes) -> None:
         self._check()
@@ -194,14 +191,11 @@ class SimDealer:
         unsent, self._unsent = self._unsent, []
         return unsent
 
-    def has_input(self) -> bool:
-        return bool(self._inbox)
-
-    def receive(self) -> Iterator[bytes]:
+    def receive(self) -> list[bytes]:
         self._check()
-        while self._inbox:
-            yield self._inbox.popleft()
-            self._check()
+        frames = list(self._inbox)
+        self._inbox.clear()
+        return frames
 
     def is_disconnected(self) -> bool:
         return self._has_lost
@@ -229,7 +223,7 @@ class SimDealer:
 
     def failed(self) -> None:
         self._has_lost = True
-        self._descriptors.signal(self.monitor_fd)
+        self._descriptors.signal(self.fd)
 
     def arrived(self, frame: bytes) -> None:
         if not self.is_closed:
@@ -239,7 +233,7 @@ class SimDealer:
     def lost(self, pipe: Pipe) -> None:
         if not self.is_closed and pipe is self.pipe:
             self._has_lost = True
-            self._descriptors.signal(self.monitor_fd)
+            self._descriptors.signal(self.fd)
 
     def _check(self) -> None:
         if self.is_closed:

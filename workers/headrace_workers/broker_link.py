@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
-from typing import Any
 
 from headrace.process.event_loop import EventLoop
 from headrace.process.lifecycle import is_sibling
 from headrace.transport.link import StandingLink
-from headrace.transport.sockets import Dealer
+from headrace.transport.unix_dealer import UnixDealer
 from headrace.wire.codec import from_broker
 from headrace.wire.messages import (
     FromBroker,
@@ -35,7 +34,6 @@ class BrokerLink:
 
     def __init__(
         self,
-        context: Any,
         endpoint: str,
         hello: Callable[[], Hello],
         heartbeat: Callable[[], Heartbeat],
@@ -50,7 +48,7 @@ class BrokerLink:
         self._is_leaving = False
         self.is_vacated = False
         """Whether the worker is leaving and no client holds a lease on it any more."""
-        dial = partial(Dealer, context, endpoint, expects=is_sibling)
+        dial = partial(UnixDealer, endpoint, expects=is_sibling)
         self._link = StandingLink(
             "broker", loop, dial, hello, epoch, from_broker, self._received, opened=self._opened, heartbeat=heartbeat
         )

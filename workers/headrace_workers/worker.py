@@ -29,7 +29,6 @@ from headrace.settings.settings import Settings, SpansConfig
 from headrace.transport.link import hello_of
 from headrace.transport.peer_server import PeerServer, ServedPeer, ServerSettings
 from headrace.transport.router import SendResult
-from headrace.transport.sockets import new_context
 from headrace.wire.codec import decode_request, encode_frame, to_worker
 from headrace.wire.messages import (
     MAX_FRAME_BYTES,
@@ -98,7 +97,6 @@ class Worker:
         secrets = [*provider_secrets(engine, os.environ), *self._providers.keys.secrets()]
         self.masks = RunMasks([*secrets, *proxy_secrets(os.environ)])
         self._endpoint = worker_endpoint(settings.directory, settings.name, settings.epoch)
-        self._context = new_context()
         shares = worker_shares(raise_limit())
         server_settings = ServerSettings(
             endpoint=self._endpoint, epoch=settings.epoch, parent=settings.parent, max_peers=shares.peers
@@ -115,7 +113,6 @@ class Worker:
         self.tracer = self._new_tracer(engine.spans)
         place = broker_endpoint(settings.directory)
         self._link = BrokerLink(
-            self._context,
             place,
             self._hello,
             self._heartbeat,
@@ -337,7 +334,7 @@ class Worker:
             return None
         endpoint = collector_endpoint(settings.directory)
         place = TracerSettings(slot=settings.slot, endpoint=endpoint, worker=settings.name, epoch=settings.epoch)
-        return Tracer(place, config, self._context, self._hello, self.loop)
+        return Tracer(place, config, self._hello, self.loop)
 
     def _tick(self) -> None:
         if self._done.done():
@@ -377,7 +374,6 @@ class Worker:
         """Close all sockets. Wait until the last messages have left."""
         self._server.close(_LINGER)
         self._link.close()
-        self._context.term()
 
 
 def encodable(message: Any, masked: Callable[[str], str] = str) -> Any:

@@ -17,7 +17,7 @@ from headrace.runs.fallback_span import fallback_span
 from headrace.runs.open_runs import OpenRun
 from headrace.spans.collector_link import CollectorLink
 from headrace.spans.outbox import SpanOutbox
-from headrace.transport.sockets import Dealer
+from headrace.transport.frame_socket import FrameSocket
 from headrace.wire.messages import FlushResult, SpanBatch, Status
 
 _MAX_SPANS = 10_000
@@ -39,7 +39,7 @@ FlushAnswer = Callable[[FlushResult | HeadraceError], None]
 class RunSpans:
     """The spans of one connection's runs. ``dealer`` opens a socket; ``address`` is the engine's address in errors."""
 
-    def __init__(self, reactor: CallingLoop, dealer: Callable[[str], Dealer], epoch: int, address: str) -> None:
+    def __init__(self, reactor: CallingLoop, dealer: Callable[[str], FrameSocket], epoch: int, address: str) -> None:
         self._reactor = reactor
         self._address = address
         self._endpoint: str | None = None

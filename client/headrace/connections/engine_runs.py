@@ -34,7 +34,7 @@ from headrace.runs.session import Phase
 from headrace.runs.session_commands import AskBroker, Command, HedgeBegan, HedgeEnded, RunEnded, TellWorker, WakeAt
 from headrace.runs.task_alarm import TasksToWake, wake_tasks
 from headrace.transport.reactor import GuardedLoop, Reactor
-from headrace.transport.sockets import Dealer
+from headrace.transport.unix_dealer import UnixDealer
 from headrace.wire.messages import (
     AbortMode,
     Chunk,
@@ -140,8 +140,8 @@ class EngineRuns:
                 self._finish(delivery)
         self._open_runs.give_up(delivery, failure)
 
-    def _dealer_of_collector(self, endpoint: str) -> Dealer:
-        return self._links.dealer(endpoint, self._engine.is_beside_broker)
+    def _dealer_of_collector(self, endpoint: str) -> UnixDealer:
+        return UnixDealer(endpoint, self._engine.is_beside_broker)
 
     # Runs.
 
@@ -404,7 +404,6 @@ class EngineRuns:
             self._engine.leave(left)
             self._workers.close(_CLOSE_LINGER)
             self._engine.end(_CLOSE_LINGER)
-            self._links.end()
         finally:
             self._stop_flushing()
             try:
@@ -420,8 +419,6 @@ class EngineRuns:
         with contextlib.suppress(Exception):
             self._spans.drop()
         self._engine.answer_status(error)
-        with contextlib.suppress(Exception):
-            self._links.end()
 
 
 def _fault(error: BaseException) -> str:

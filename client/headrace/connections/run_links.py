@@ -19,7 +19,7 @@ from headrace.process.event_loop import CallingLoop
 from headrace.process.history import History
 from headrace.runs.open_runs import OpenRun
 from headrace.transport.link import Link, hello_of
-from headrace.transport.sockets import Dealer, new_context
+from headrace.transport.unix_dealer import UnixDealer
 from headrace.wire.codec import from_broker, from_worker
 from headrace.wire.groups import GROUPS, packed
 from headrace.wire.messages import BROKER_FRAME_BYTES, MAX_GROUP, FromBroker, FromWorker, Grant, SpanBatch
@@ -136,7 +136,6 @@ class Links:
         self._reactor = reactor
         self._history = history
         self._epoch = epoch
-        self._context: Any = None
         self._dirty: list[TurnLink] = []
 
     def open_broker(
@@ -155,13 +154,12 @@ class Links:
         made = TurnLink()
         made.link = Link(
             self._reactor,
-            partial(self.dealer, endpoint, is_broker),
+            partial(UnixDealer, endpoint, is_broker),
             partial(hello_of, "client"),
             self._epoch,
             from_broker,
             partial(received, made),
             partial(ended, made),
-            reads_at_once=True,
             unreadable=unreadable,
             max_frame=BROKER_FRAME_BYTES,
             history=self._history,
@@ -186,13 +184,12 @@ class Links:
         is_worker = grant.pid.__eq__ if grant.pid and knows_pids else None
         made.link = Link(
             self._reactor,
-            partial(self.dealer, grant.endpoint, is_worker),
+            partial(UnixDealer, grant.endpoint, is_worker),
             partial(hello_of, "client"),
             self._epoch,
             from_worker,
             partial(received, made),
             partial(ended, made),
-            reads_at_once=True,
             unreadable=partial(unreadable, made),
             history=self._history,
         )
@@ -245,17 +242,6 @@ class Links:
     def close(self, link: TurnLink, linger: float = 0.0) -> None:
         """Close a link, at most ``linger`` seconds after its last message. May be called twice."""
         link.link.close(linger)
-
-    def end(self) -> None:
-        """Wait until the last messages of the closed links have left."""
-        if self._context is not None:
-            self._context.term()
-
-    def dealer(self, endpoint: str, expects: Expects | None = None) -> Dealer:
-        """Return a new socket. Raises OSError if there is no descriptor, or if its directory must not be trusted."""
-        if self._context is None:
-            self._context = new_context()
-        return Dealer(self._context, endpoint, expects)
 
 
 def _open(link: Link[Any], endpoint: str) -> None:

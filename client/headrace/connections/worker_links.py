@@ -18,7 +18,7 @@ from headrace.process.clock import monotonic
 from headrace.process.event_loop import CallingLoop
 from headrace.runs.open_runs import OpenRun
 from headrace.runs.session_commands import Command, TellWorker
-from headrace.transport.sockets import OTHER_PROCESS
+from headrace.transport.unix_dealer import OTHER_PROCESS
 from headrace.wire.messages import Chunk, FromWorker, Grant, RunState, Terminal, Welcome
 
 # The logging settings of a program may have this name: so it does not change with the modules of the client.
@@ -87,8 +87,9 @@ class WorkerLinks:
 
     def close(self, linger: float) -> None:
         """Close all links once what was sent has left, within ``linger`` seconds."""
+        deadline = monotonic() + linger
         for link in list(self._by_endpoint.values()):
-            self._links.close(link, linger)
+            self._links.close(link, deadline - monotonic())
         self._by_endpoint.clear()
 
     def drop(self) -> None:

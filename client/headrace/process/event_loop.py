@@ -15,6 +15,12 @@ class EventLoop(Protocol):
     def remove_reader(self, fd: int, /) -> object:
         """Undo :meth:`add_reader`. An unknown descriptor is ignored."""
 
+    def add_writer(self, fd: int, callback: Callable[[], None], /) -> object:
+        """Call ``callback`` whenever the descriptor ``fd`` takes bytes."""
+
+    def remove_writer(self, fd: int, /) -> object:
+        """Undo :meth:`add_writer`. An unknown descriptor is ignored."""
+
     def call_soon(self, callback: Callable[[], None], /) -> object:
         """Call ``callback`` in the next turn of the loop."""
 

@@ -5,8 +5,7 @@ Each attempt is a new :class:`FrameSocket`, which checks the directory and the p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Sequence
 
 from headrace.files.trusted_directory import UntrustedDirectoryError
 from headrace.process.event_loop import EventLoop
@@ -17,15 +16,13 @@ _DELAY = 0.04
 _PATIENT_DELAY = 0.2
 """Seconds between two attempts after :data:`_PATIENT_AFTER` attempts."""
 _PATIENT_AFTER = 100
-_ATTEMPT_TIMEOUT = 1.0
-"""Seconds after which an attempt is given up if nothing was heard of it. ZeroMQ says nothing if it had no descriptor for the attempt."""
 
 
 class Connector:
     """One connection, from the first attempt to its end.
 
     ``socket`` is the first attempt, or None if there is no socket yet. ``again`` makes each further attempt; without it there is
-    only one. ``readable`` is called when frames wait. ``ended`` is called once: with None when the peer has gone, or with the
+    only one. ``received`` is called with frames that the peer has sent. ``ended`` is called once: with None when the peer has gone, or with the
     reason why it may not be used (another user's process, or a directory that is not to be trusted).
     """
 
@@ -34,13 +31,13 @@ class Connector:
         loop: EventLoop,
         socket: FrameSocket | None,
         again: Callable[[], FrameSocket] | None,
-        readable: Callable[[], None],
+        received: Callable[[Sequence[bytes]], None],
         ended: Callable[[str | None], None],
     ) -> None:
         self._loop = loop
         self._socket = socket
         self._again = again
-        self._readable = readable
+        self._received = received
         self._ended = ended
         self._held: list[bytes] = []
         self._attempts = 1
@@ -67,38 +64,27 @@ class Connector:
         else:
             self._socket.send(frame)
 
-    def has_input(self) -> bool:
-        """Return whether a frame waits. To be asked after each send; see :meth:`FrameSocket.has_input`."""
-        return self._socket is not None and self._socket.has_input()
-
-    def receive(self) -> Iterator[bytes]:
-        """Return the frames that wait."""
-        return self._socket.receive() if self._socket is not None else iter(())
-
     def close(self, linger: float = 0.0) -> None:
         """Close; ``ended`` is not called any more. May be called twice. ``linger``: how long frames may take to leave, in seconds."""
         self._is_closed = True
         self._drop(linger)
 
     def _watch(self, socket: FrameSocket) -> None:
-        socket.watch(self._loop, self._readable, self._look)
-        self._loop.call_later(_ATTEMPT_TIMEOUT, partial(self._check_attempt, socket))
+        socket.watch(self._loop, self._look)
 
     def _look(self) -> None:
-        """Find out what has happened to the connection."""
+        """Read frames that wait, and find out whether the connection has ended."""
         socket = self._socket
         if socket is None:
             return
-        if not socket.is_disconnected():
-            if socket.has_input():
-                self._readable()
-        elif socket.has_peer or socket.refusal is not None:
+        frames = socket.receive()
+        if frames:
+            self._received(frames)
+        if socket is not self._socket or not socket.is_disconnected():
+            return
+        if socket.has_peer or socket.refusal is not None:
             self._end(socket.refusal)
         else:
-            self._failed(socket)
-
-    def _check_attempt(self, socket: FrameSocket) -> None:
-        if self._socket is socket and not socket.has_peer:
             self._failed(socket)
 
     def _failed(self, socket: FrameSocket) -> None:
@@ -132,6 +118,8 @@ class Connector:
         self._watch(socket)
 
     def _end(self, reason: str | None) -> None:
+        if self._socket is not None:
+            self._socket.unwatch(self._loop)  # a descriptor stays readable after the end
         if not self._is_closed:
             self._ended(reason)
 

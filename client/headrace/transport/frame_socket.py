@@ -1,11 +1,11 @@
 """The interface of a connecting socket: frames in, frames out, who the peer is, and that the peer has gone.
 
-:class:`~headrace.transport.sockets.Dealer` implements it with libzmq. A second transport implements the same interface.
+:class:`~headrace.transport.unix_dealer.UnixDealer` implements it. A second transport implements the same interface.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from headrace.process.event_loop import EventLoop
@@ -29,11 +29,14 @@ class FrameSocket(Protocol):
     def refusal(self) -> str | None:
         """Why the peer is not the right process, for example another user's. None if it was not refused."""
 
-    def watch(self, loop: EventLoop, readable: Callable[[], None], changed: Callable[[], None]) -> None:
-        """Call ``readable`` when frames wait, and ``changed`` when :meth:`is_disconnected` may have a new answer."""
+    def watch(self, loop: EventLoop, ready: Callable[[], None]) -> None:
+        """Call ``ready`` when frames wait, or when :meth:`is_disconnected` may have a new answer.
+
+        ``ready`` calls :meth:`receive`, and then :meth:`is_disconnected`. It is called again while more frames wait.
+        """
 
     def unwatch(self, loop: EventLoop) -> None:
-        """Undo :meth:`watch`."""
+        """Undo :meth:`watch`. A call of ``ready`` may still follow."""
 
     def send(self, frame: bytes) -> None:
         """Queue a frame. Never blocks. The frame is kept until there is a peer, and dropped after the peer has gone."""
@@ -41,14 +44,11 @@ class FrameSocket(Protocol):
     def unsent(self) -> list[bytes]:
         """Return the frames that wait for a peer, and forget them. They belong to the next attempt."""
 
-    def has_input(self) -> bool:
-        """Return whether a frame waits. To be asked after each :meth:`send`: a send may hide the signal that calls ``readable``."""
-
-    def receive(self) -> Iterator[bytes]:
-        """Yield the frames that wait. A frame that breaks the rules of the layer below is yielded as empty bytes."""
+    def receive(self) -> Sequence[bytes]:
+        """Return frames that wait, not necessarily all. A breach of the rules of the layer below is returned as an empty frame."""
 
     def is_disconnected(self) -> bool:
-        """Look at the connection. Return whether it has ended, could not be made, or is refused."""
+        """Return whether the connection has ended, could not be made, or is refused. All that the peer has said was received."""
 
     def close(self, linger: float = 0.0) -> None:
         """Close; may be called twice. ``linger`` is how long queued frames may take to leave, in seconds."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
 import msgspec
@@ -59,8 +60,7 @@ class Link(Generic[M]):
     ``ended`` is called once, when the peer has gone or is refused: after its last message, and not after :meth:`close`. Then the
     link closes itself. ``unreadable`` is called for a frame that cannot be decoded; by default the frame is logged and left out.
 
-    If ``waits`` is true, the link tries again until the peer is there. If not, a peer that is not there has gone. If
-    ``reads_at_once`` is true, input that is found after a send is read within that send, otherwise in the next turn of the loop.
+    If ``waits`` is true, the link tries again until the peer is there. If not, a peer that is not there has gone.
     """
 
     def __init__(
@@ -74,7 +74,6 @@ class Link(Generic[M]):
         ended: Callable[[], None],
         *,
         waits: bool = True,
-        reads_at_once: bool = False,
         unreadable: Callable[[ProtocolError], None] = _log_unreadable,
         max_frame: int = MAX_FRAME_BYTES,
         history: History | None = None,
@@ -87,7 +86,6 @@ class Link(Generic[M]):
         self._received = received
         self._ended = ended
         self._waits = waits
-        self._reads_at_once = reads_at_once
         self._unreadable = unreadable
         self._max_frame = max_frame
         self._history = history
@@ -136,7 +134,7 @@ class Link(Generic[M]):
             if not self._waits:
                 raise
         again = self._dial if self._waits else None
-        self._connector = Connector(self._loop, socket, again, self.read, self._peer_ended)
+        self._connector = Connector(self._loop, socket, again, self._received_frames, self._peer_ended)
         self.send([self._hello()])
 
     def send(self, messages: Sequence[msgspec.Struct]) -> None:
@@ -152,31 +150,33 @@ class Link(Generic[M]):
         if self._history is not None:
             self._history.frame("sent", messages)
         connector.send(frame)
-        if connector.has_input():
-            if self._reads_at_once:
-                self.read()
-            else:
-                self._loop.call_soon(self.read)
 
-    def read(self) -> None:
-        """Read the frames that wait, and hand over their messages."""
-        if self._connector is None:
+    def _received_frames(self, frames: Iterable[bytes]) -> None:
+        self._take(iter(frames))
+
+    def _take(self, frames: Iterator[bytes]) -> None:
+        try:
+            for frame in frames:
+                if self._connector is None:
+                    return
+                self._take_frame(frame)
+        except BaseException:
+            self._loop.call_soon(partial(self._take, frames))  # an error of one message does not lose the others
+            raise
+
+    def _take_frame(self, frame: bytes) -> None:
+        try:
+            self.peer_epoch, messages = self._decode(frame)
+        except ProtocolError as error:
+            self._unreadable(error)
             return
+        if self._history is not None:
+            self._history.frame("received", messages, self.peer_epoch)
+        if self._welcome is None:
+            self._welcome = next((said for said in messages if isinstance(said, Welcome)), None)
         received = self._received
-        for frame in self._connector.receive():
-            try:
-                self.peer_epoch, messages = self._decode(frame)
-            except ProtocolError as error:
-                self._unreadable(error)
-            else:
-                if self._history is not None:
-                    self._history.frame("received", messages, self.peer_epoch)
-                if self._welcome is None:
-                    self._welcome = next((said for said in messages if isinstance(said, Welcome)), None)
-                for message in messages:
-                    received(message)
-            if self._connector is None:
-                return
+        for message in messages:
+            received(message)
 
     def close(self, linger: float = 0.0) -> None:
         """Close; may be called twice. ``linger`` is how long frames may take to leave, in seconds."""
@@ -186,12 +186,10 @@ class Link(Generic[M]):
 
     def _peer_ended(self, reason: str | None) -> None:
         self.refusal = reason
-        self.read()  # the peer's last messages
-        if self._connector is not None:
-            try:
-                self._ended()
-            finally:
-                self.close()
+        try:
+            self._ended()
+        finally:
+            self.close()
 
 
 class StandingLink(Generic[M]):

@@ -1,4 +1,4 @@
-"""A small event loop for one thread that owns sockets: readable descriptors, calls from other threads, timers.
+"""A small event loop for one thread that owns sockets: readable and writable descriptors, calls from other threads, timers.
 
 The client's I/O thread, the broker, the collector and the supervisor run on it. It never runs users' code.
 :class:`GuardedLoop` is the same loop for one connection of a client.
@@ -22,13 +22,17 @@ logger = logging.getLogger(__name__)
 
 _MAX_WAIT = 3600.0
 
+_Watched = tuple[Callable[[], None] | None, Callable[[], None] | None]
+"""What to run when a descriptor is readable, and when it takes bytes."""
+_NOTHING: _Watched = (None, None)
+
 
 class Reactor:
-    """Runs callbacks when descriptors are readable, when a thread asks for it, and when a timer is due."""
+    """Runs callbacks when descriptors are readable or take bytes, when a thread asks for it, and when a timer is due."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
-        self._readers: dict[int, Callable[[], None]] = {}
+        self._watched: dict[int, _Watched] = {}
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -76,14 +80,35 @@ class Reactor:
 
     def add_reader(self, fd: int, action: Callable[[], None]) -> None:
         """Run ``action`` whenever ``fd`` is readable, until :meth:`remove_reader`."""
-        self._selector.register(fd, selectors.EVENT_READ, action)
-        self._readers[fd] = action
+        self._watch(fd, action, self._watched.get(fd, _NOTHING)[1])
 
     def remove_reader(self, fd: int) -> None:
         """Undo :meth:`add_reader`. An unknown descriptor is ignored."""
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(fd)
-        self._readers.pop(fd, None)
+        self._watch(fd, None, self._watched.get(fd, _NOTHING)[1])
+
+    def add_writer(self, fd: int, action: Callable[[], None]) -> None:
+        """Run ``action`` whenever ``fd`` takes bytes, until :meth:`remove_writer`."""
+        self._watch(fd, self._watched.get(fd, _NOTHING)[0], action)
+
+    def remove_writer(self, fd: int) -> None:
+        """Undo :meth:`add_writer`. An unknown descriptor is ignored."""
+        self._watch(fd, self._watched.get(fd, _NOTHING)[0], None)
+
+    def _watch(self, fd: int, reader: Callable[[], None] | None, writer: Callable[[], None] | None) -> None:
+        events = (selectors.EVENT_READ if reader is not None else 0) | (
+            selectors.EVENT_WRITE if writer is not None else 0
+        )
+        if not events:
+            self._watched.pop(fd, None)
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.unregister(fd)
+            return
+        actions = reader, writer
+        if fd in self._watched:
+            self._selector.modify(fd, events, actions)
+        else:
+            self._selector.register(fd, events, actions)
+        self._watched[fd] = actions
 
     def stop(self) -> None:
         """Make :meth:`run` return. Safe from any thread."""
@@ -105,11 +130,13 @@ class Reactor:
         wait = 0.0 if self._calls else self._wait()
         ready = self._selector.select(wait)
         self._is_idle = False
-        for key, _ in ready:
+        for key, events in ready:
             # An earlier callback of this turn may have closed the descriptor, and even have opened another one with the same number.
-            action = self._readers.get(key.fd)
-            if action is not None and action is key.data:
-                self._guard(action)
+            reader, writer = key.data
+            if reader is not None and events & selectors.EVENT_READ and self._watched.get(key.fd) is key.data:
+                self._guard(reader)
+            if writer is not None and events & selectors.EVENT_WRITE and self._watched.get(key.fd) is key.data:
+                self._guard(writer)
         for _ in range(len(self._calls)):
             self._guard(self._calls.popleft())
         self._run_timers()
@@ -160,6 +187,7 @@ class GuardedLoop:
         self._reactor = reactor
         self._failed = failed
         self.remove_reader = reactor.remove_reader
+        self.remove_writer = reactor.remove_writer
 
     @property
     def has_ended(self) -> bool:
@@ -183,6 +211,10 @@ class GuardedLoop:
     def add_reader(self, fd: int, action: Callable[[], None]) -> None:
         """Run ``action`` whenever ``fd`` is readable, until ``remove_reader``."""
         self._reactor.add_reader(fd, partial(self.run, action))
+
+    def add_writer(self, fd: int, action: Callable[[], None]) -> None:
+        """Run ``action`` whenever ``fd`` takes bytes, until ``remove_writer``."""
+        self._reactor.add_writer(fd, partial(self.run, action))
 
     def each_turn(self, action: Callable[[], None]) -> Callable[[], None]:
         """Run ``action`` at the end of each turn of the loop. Call the returned function to undo this."""

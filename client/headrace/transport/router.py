@@ -20,9 +20,10 @@ from pathlib import Path
 import msgspec
 
 from headrace.process.clock import monotonic
-from headrace.transport.accepted_connection import FRAME_COST, AcceptedConnection
+from headrace.transport.accepted_connection import AcceptedConnection
 from headrace.transport.fair_turns import FairTurns
 from headrace.transport.listener import ConnectionListener
+from headrace.transport.zmtp_connection import FRAME_COST
 from headrace.wire.messages import MAX_FRAME_BYTES
 
 logger = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ class Router:
     def is_connected(self, identity: bytes) -> bool:
         """Return whether a peer is still there. Its last frames may be read long after it has gone."""
         peer = self._peers.get(identity)
-        return peer is not None and peer.is_connected()
+        return peer is not None and peer.wire.is_connected()
 
     def is_foreign(self, identity: bytes) -> bool:
         """Return whether a peer is another user's process, or its user is unknown."""
@@ -123,62 +124,65 @@ class Router:
     def breach(self, identity: bytes) -> str:
         """Return how a peer broke the rules of ZMTP, or an empty text. For each breach :meth:`receive` yields an empty frame."""
         peer = self._peers.get(identity)
-        return peer.parser.breach if peer is not None else ""
+        return peer.wire.parser.breach if peer is not None else ""
 
     # Sending.
 
     def send(self, identity: bytes, frame: bytes) -> SendResult:
         """Send a frame to a peer, or keep the part that the kernel does not take now. Never blocks."""
         peer = self._peers.get(identity)
-        if peer is None or peer.is_over:
+        if peer is None or peer.wire.is_over:
             return SendResult.GONE
-        before = peer.unsent_bytes
+        before = peer.wire.unsent_bytes
         if before and before + len(frame) + 2 * FRAME_COST > self._limits.unread:
             return SendResult.FULL
-        if not peer.send(frame):
+        if not peer.wire.send(frame):
             return SendResult.GONE
-        if peer.unsent_bytes != before:
-            self._unread += peer.unsent_bytes - before
+        if peer.wire.unsent_bytes != before:
+            self._unread += peer.wire.unsent_bytes - before
             self._watch(peer)
             if self._unread > self._limits.all_unread:
                 self._end_heaviest()
-                if peer.is_over:
+                if peer.wire.is_over:
                     return SendResult.FULL
         return SendResult.SENT
 
     def _watch(self, peer: AcceptedConnection) -> None:
         """Ask the selector for the events that a peer needs now."""
-        wanted = (0 if peer.is_deaf else selectors.EVENT_READ) | (selectors.EVENT_WRITE if peer.unsent_bytes else 0)
-        known = self._selector.get_map().get(peer.fd)
+        wanted = (0 if peer.is_deaf else selectors.EVENT_READ) | (
+            selectors.EVENT_WRITE if peer.wire.unsent_bytes else 0
+        )
+        known = self._selector.get_map().get(peer.wire.fd)
         if known is None:
             if wanted:
-                self._selector.register(peer.fd, wanted, peer)
+                self._selector.register(peer.wire.fd, wanted, peer)
         elif not wanted:
-            self._selector.unregister(peer.fd)
+            self._selector.unregister(peer.wire.fd)
         elif known.events != wanted:
-            self._selector.modify(peer.fd, wanted, peer)
+            self._selector.modify(peer.wire.fd, wanted, peer)
 
     def _flush(self, peer: AcceptedConnection) -> None:
-        before = peer.unsent_bytes
-        peer.flush()
-        self._unread += peer.unsent_bytes - before
+        before = peer.wire.unsent_bytes
+        peer.wire.flush()
+        self._unread += peer.wire.unsent_bytes - before
         self._watch(peer)
 
     def _end_heaviest(self) -> None:
         """In the process with most unread bytes, end the connection with most."""
         by_process: Counter[int] = Counter()
         for peer in self._peers.values():
-            by_process[peer.pid or 0] += peer.unsent_bytes
+            by_process[peer.pid or 0] += peer.wire.unsent_bytes
         process = max(by_process, key=by_process.__getitem__)
         peer = max(
-            (peer for peer in self._peers.values() if (peer.pid or 0) == process), key=lambda peer: peer.unsent_bytes
+            (peer for peer in self._peers.values() if (peer.pid or 0) == process),
+            key=lambda peer: peer.wire.unsent_bytes,
         )
         logger.warning(
             "peer disconnected",
             extra={
                 "pid": process,
                 "reason": "it has the most unread bytes, and all peers together have too many",
-                "bytes": peer.unsent_bytes,
+                "bytes": peer.wire.unsent_bytes,
             },
         )
         self._end(peer)
@@ -230,7 +234,7 @@ class Router:
             if peer is None:
                 self._accept()
                 continue
-            if peer.is_over:
+            if peer.wire.is_over:
                 continue
             if events & selectors.EVENT_WRITE:
                 self._flush(peer)
@@ -244,19 +248,19 @@ class Router:
 
     def _read(self, peer: AcceptedConnection) -> None:
         """Read once from a peer. Its frames wait in the peer."""
-        if peer.is_over or peer.is_deaf or self._waiting_bytes[peer.pid or 0] > _MAX_WAITING_BYTES:
+        if peer.wire.is_over or peer.is_deaf or self._waiting_bytes[peer.pid or 0] > _MAX_WAITING_BYTES:
             return  # the selector reports the peer again
-        parser = peer.parser
-        before, unsent = parser.held, peer.unsent_bytes
-        frames = peer.read()
-        if peer.unsent_bytes != unsent:
-            self._unread += peer.unsent_bytes - unsent
+        parser = peer.wire.parser
+        before, unsent = parser.held, peer.wire.unsent_bytes
+        frames = peer.wire.read()
+        if peer.wire.unsent_bytes != unsent:
+            self._unread += peer.wire.unsent_bytes - unsent
             self._watch(peer)
         self._unfinished += parser.held - before
         if parser.breach:
             peer.is_deaf = True
             if not parser.is_ready:
-                peer.is_over = True  # before the handshake nothing can be sent to it
+                peer.wire.is_over = True  # before the handshake nothing can be sent to it
             else:
                 frames.append(b"")
                 self._watch(peer)
@@ -265,7 +269,7 @@ class Router:
             peer.waiting.extend(frames)
             peer.waiting_bytes += size
             self._waiting_bytes[peer.pid or 0] += size
-        if peer.is_over:
+        if peer.wire.is_over:
             self._end(peer)
         elif parser.held != before:
             if not before or frames:
@@ -283,19 +287,21 @@ class Router:
             self._newcomers.pop(peer.identity, None)
         if peer.waiting:
             self._queue(peer)
-        elif peer.is_over:
+        elif peer.wire.is_over:
             self._depart(peer)
         return frame
 
     def _end_oldest_frames(self) -> None:
         """End the connections whose frames began first, until the incomplete frames are below the limit."""
-        unfinished = sorted((peer for peer in self._peers.values() if peer.parser.held), key=lambda peer: peer.began_at)
+        unfinished = sorted(
+            (peer for peer in self._peers.values() if peer.wire.parser.held), key=lambda peer: peer.began_at
+        )
         for peer in unfinished:
             if self._unfinished <= self._limits.unfinished * _LOW_MARK:
                 return
             logger.warning(
                 "peer disconnected",
-                extra={"pid": peer.pid, "reason": "its frame takes too long", "bytes": peer.parser.held},
+                extra={"pid": peer.pid, "reason": "its frame takes too long", "bytes": peer.wire.parser.held},
             )
             self._end(peer)
 
@@ -312,14 +318,14 @@ class Router:
         """Close a connection. Its waiting frames are still yielded, then it departs. A second call drops the waiting frames."""
         if peer.identity not in self._peers:
             return
-        was_open = peer.fd >= 0
+        was_open = peer.wire.fd >= 0
         if was_open:
-            if self._selector.get_map().get(peer.fd) is not None:
-                self._selector.unregister(peer.fd)
-            self._unread -= peer.unsent_bytes
-            self._unfinished -= peer.parser.held
-            peer.parser.held = 0
-            peer.close()
+            if self._selector.get_map().get(peer.wire.fd) is not None:
+                self._selector.unregister(peer.wire.fd)
+            self._unread -= peer.wire.unsent_bytes
+            self._unfinished -= peer.wire.parser.held
+            peer.wire.parser.held = 0
+            peer.wire.close()
         if was_open and peer.waiting and not peer.is_deaf:
             self._queue(peer)
             self._signal()
@@ -364,7 +370,7 @@ class Router:
         if peer is None:
             return
         self.send(identity, frame)
-        if peer.is_over:
+        if peer.wire.is_over:
             self._end(peer)
         else:
             peer.is_deaf = True
@@ -389,7 +395,7 @@ class Router:
             age = now - peer.accepted_at
             if age < _HANDSHAKE_TIMEOUT:
                 break
-            if age >= _FIRST_MESSAGE_TIMEOUT or not peer.parser.is_ready:
+            if age >= _FIRST_MESSAGE_TIMEOUT or not peer.wire.parser.is_ready:
                 self._end(peer)
         self._listener.accept_again()
 
@@ -398,12 +404,12 @@ class Router:
         if self._signal_read < 0:
             return
         deadline = monotonic() + linger
-        while any(peer.unsent_bytes for peer in self._peers.values()) and (left := deadline - monotonic()) > 0:
+        while any(peer.wire.unsent_bytes for peer in self._peers.values()) and (left := deadline - monotonic()) > 0:
             for key, events in self._selector.select(min(left, 0.05)):
                 if key.data is not None and events & selectors.EVENT_WRITE:
                     self._flush(key.data)
         for peer in self._peers.values():
-            peer.close()
+            peer.wire.close()
         self._peers.clear()
         self._selector.close()
         self._listener.close()

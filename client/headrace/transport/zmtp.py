@@ -1,9 +1,20 @@
-"""ZMTP 3.1 with the NULL mechanism, for the bound end of a Unix socket: greeting, READY, frames and their limits. Pure.
+"""ZMTP 3.1 with the NULL mechanism, for both ends of a Unix socket: greeting, READY, frames and their limits. Pure.
 
 The routing id that a peer chooses is ignored. Versions 1 and 2 of ZMTP are refused.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
+
+ROUTER = b"ROUTER"
+"""The socket type of the bound end."""
+DEALER = b"DEALER"
+"""The socket type of the connecting end."""
+OF_ROUTER = (DEALER,)
+"""The socket types that a ROUTER takes as its peers here. The RFC also allows REQ and ROUTER."""
+OF_DEALER = (ROUTER, DEALER, b"REP")
+"""The socket types that a DEALER takes as its peers."""
 
 _MORE, _LONG, _COMMAND = 1, 2, 4
 _READY = b"\x05READY"
@@ -27,8 +38,8 @@ def _command(body: bytes) -> bytes:
     return bytes([_COMMAND, len(body)]) + body
 
 
-def opening(socket_type: bytes = b"ROUTER") -> bytes:
-    """Return the first bytes that an end sends: its greeting and READY."""
+def opening(socket_type: bytes = ROUTER) -> bytes:
+    """Return the first bytes that an end of this socket type sends: its greeting and READY."""
     greeting = b"\xff" + bytes(8) + b"\x7f\x03\x01" + _MECHANISM + bytes(32)
     return greeting + _command(_READY + _property(b"Socket-Type", socket_type) + _property(b"Identity", b""))
 
@@ -41,7 +52,7 @@ def frame_head(size: int) -> bytes:
 class FrameParser:
     """Takes the bytes of one peer, in pieces of any size, and returns its frames. After a ``breach`` it returns nothing more.
 
-    ``limit`` is the size of the longest frame that is accepted, in bytes.
+    ``limit`` is the size of the longest frame that is accepted, in bytes. ``peer_types`` are the socket types that the peer may have.
     """
 
     __slots__ = (
@@ -51,14 +62,16 @@ class FrameParser:
         "_limit",
         "_missing",
         "_parts",
+        "_peer_types",
         "breach",
         "held",
         "is_ready",
         "replies",
     )
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, peer_types: Collection[bytes] = OF_ROUTER) -> None:
         self._limit = limit
+        self._peer_types = peer_types
         self._greeting = b""
         self._head = b""
         self._flags = 0
@@ -163,9 +176,9 @@ class FrameParser:
             else:
                 self.breach = "a message came before READY"
         elif not self.is_ready:
-            self.is_ready = _is_ready(body)
+            self.is_ready = _is_ready(body, self._peer_types)
             if not self.is_ready:
-                self.breach = "it is not a DEALER that is ready"
+                self.breach = f"it is not a {b' or '.join(self._peer_types).decode()} that is ready"
         elif body.startswith(_PING):
             context = body[len(_PING) + 2 :]  # behind the time to live
             if len(body) < len(_PING) + 2 or len(context) > 16:  # noqa: PLR2004 - the protocol's
@@ -174,8 +187,8 @@ class FrameParser:
                 self.replies.append(_command(b"\x04PONG" + context))
 
 
-def _is_ready(body: bytes) -> bool:
-    """Return whether a command is READY of a DEALER, with well-formed properties."""
+def _is_ready(body: bytes, socket_types: Collection[bytes]) -> bool:
+    """Return whether a command is READY of a socket of one of these types, with well-formed properties."""
     if not body.startswith(_READY):
         return False
     position = len(_READY)
@@ -185,7 +198,7 @@ def _is_ready(body: bytes) -> bool:
         end = value_at + int.from_bytes(body[name_end:value_at], "big")
         if value_at > len(body) or end > len(body):
             return False
-        if body[position + 1 : name_end] == b"Socket-Type" and body[value_at:end] != b"DEALER":
+        if body[position + 1 : name_end] == b"Socket-Type" and body[value_at:end] not in socket_types:
             return False
         position = end
     return True

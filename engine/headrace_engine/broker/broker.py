@@ -31,7 +31,7 @@ from headrace.transport.inbox import Inbox
 from headrace.transport.peer_server import PeerServer, ServedPeer, ServerSettings
 from headrace.transport.reactor import Reactor
 from headrace.transport.router import PeerLimits, SendResult
-from headrace.transport.sockets import Dealer, new_context
+from headrace.transport.unix_dealer import UnixDealer
 from headrace.version import VERSION
 from headrace.wire.codec import to_broker
 from headrace.wire.groups import GROUPS, packed, questions_of, run_count, unpacked
@@ -117,7 +117,6 @@ class Broker:
         self._started_at = time.monotonic()
         self._history = open_history("broker", self._epoch)
         self._reactor = Reactor()
-        context = new_context()
         server_settings = ServerSettings(
             endpoint=broker_endpoint(directory),
             epoch=self._epoch,
@@ -152,7 +151,7 @@ class Broker:
         self._restarts = RestartQuestions()
         self._collector = CollectorLink(
             self._reactor,
-            partial(Dealer, context, expects=is_sibling),
+            partial(UnixDealer, expects=is_sibling),
             lambda: collector_endpoint(directory),
             "broker",
             self._epoch,

@@ -23,7 +23,6 @@ from headrace.settings.settings import Settings
 from headrace.transport.peer_server import PeerServer, ServedPeer, ServerSettings
 from headrace.transport.reactor import Reactor
 from headrace.transport.router import PeerLimits
-from headrace.transport.sockets import new_context
 from headrace.wire.codec import to_collector
 from headrace.wire.messages import (
     Flush,
@@ -89,7 +88,6 @@ class Collector:
         self._pipeline = SpanPipeline(settings.slot, config)
         self._batching: Batching[SpanSender] = Batching()
         self._flushes: Flushes[SpanSender] = Flushes()
-        context = new_context()
         server_settings = ServerSettings(
             endpoint=collector_endpoint(settings.directory),
             epoch=settings.epoch,
@@ -98,7 +96,7 @@ class Collector:
             limits=_LIMITS,
         )
         self._server = PeerServer(self._reactor, server_settings, to_collector, TO_COLLECTOR, self)
-        self._link = ReportLink(self._reactor, context, broker_endpoint(settings.directory), settings.epoch)
+        self._link = ReportLink(self._reactor, broker_endpoint(settings.directory), settings.epoch)
         self._senders: dict[bytes, SpanSender] = {}
         self._recovery: Iterator[None] | None = None
         self._recoveries = 0

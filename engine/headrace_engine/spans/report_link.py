@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from headrace.process.event_loop import EventLoop
 from headrace.process.lifecycle import is_sibling
 from headrace.transport.link import StandingLink, hello_of
-from headrace.transport.sockets import Dealer
+from headrace.transport.unix_dealer import UnixDealer
 from headrace.wire.codec import from_broker
 from headrace.wire.engine_status import SpanStatus
 from headrace.wire.messages import CollectorReport, FromBroker
@@ -17,9 +16,9 @@ from headrace.wire.messages import CollectorReport, FromBroker
 class ReportLink:
     """The link. The broker's messages need no answer. A new broker gets the last report."""
 
-    def __init__(self, loop: EventLoop, context: Any, endpoint: str, epoch: int) -> None:
+    def __init__(self, loop: EventLoop, endpoint: str, epoch: int) -> None:
         self._last: SpanStatus | None = None
-        dial = partial(Dealer, context, endpoint, expects=is_sibling)
+        dial = partial(UnixDealer, endpoint, expects=is_sibling)
         hello = partial(hello_of, "collector")
         self._link = StandingLink("broker", loop, dial, hello, epoch, from_broker, _ignore, opened=self._opened)
         self.open = self._link.open

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import msgspec
 
 from headrace.process.event_loop import CallingLoop
 from headrace.transport.link import StandingLink, hello_of
-from headrace.transport.sockets import Dealer
+from headrace.transport.unix_dealer import UnixDealer
 from headrace.wire.codec import from_broker
 from headrace.wire.messages import FromBroker, Heartbeat, Silent
 from headrace_engine.liveness import Liveness
@@ -29,7 +28,6 @@ class BrokerWatch:
         self,
         child: Child,
         loop: CallingLoop,
-        context: Any,
         endpoint: str,
         heard: Callable[[FromBroker], None],
         connected: Callable[[], None],
@@ -41,7 +39,7 @@ class BrokerWatch:
         self._link = StandingLink(
             "broker",
             loop,
-            partial(Dealer, context, endpoint, expects=self._is_broker),
+            partial(UnixDealer, endpoint, expects=self._is_broker),
             partial(hello_of, "supervisor"),
             1,
             from_broker,

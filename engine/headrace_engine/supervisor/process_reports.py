@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from headrace.process.event_loop import EventLoop
 from headrace.transport.link import StandingLink, hello_of
-from headrace.transport.sockets import Dealer
+from headrace.transport.unix_dealer import UnixDealer
 from headrace.wire.codec import from_collector
 from headrace.wire.engine_status import ProcessStatus
 from headrace.wire.messages import FromCollector, ProcessReport
@@ -17,11 +16,9 @@ from headrace.wire.messages import FromCollector, ProcessReport
 class ProcessReportLink:
     """The link. The collector's messages need no answer. A new collector gets a report at once."""
 
-    def __init__(
-        self, loop: EventLoop, context: Any, endpoint: str, processes: Callable[[], Sequence[ProcessStatus]]
-    ) -> None:
+    def __init__(self, loop: EventLoop, endpoint: str, processes: Callable[[], Sequence[ProcessStatus]]) -> None:
         self._processes = processes
-        dial = partial(Dealer, context, endpoint, expects=self._is_collector)
+        dial = partial(UnixDealer, endpoint, expects=self._is_collector)
         hello = partial(hello_of, "supervisor")
         self._link = StandingLink("collector", loop, dial, hello, 1, from_collector, _ignore, opened=self.report)
         self.open = self._link.open

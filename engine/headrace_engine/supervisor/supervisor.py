@@ -25,7 +25,6 @@ from headrace.process.lifecycle import is_orphan, open_process
 from headrace.process.logs import KEEP_VARIABLE, report_start_failure
 from headrace.settings.settings import SpansConfig
 from headrace.transport.reactor import Reactor
-from headrace.transport.sockets import new_context
 from headrace.version import VERSION
 from headrace.wire.bounds import cut
 from headrace.wire.engine_status import ProcessStatus
@@ -104,12 +103,10 @@ class Supervisor:
         self._directory: EngineDirectory | None = None
         self._collector: CollectorProcess | None = None
         self._log = LogBounds(sys.__stderr__) if os.environ.get(KEEP_VARIABLE) else None
-        self._context = new_context()
         command = [sys.executable, "-m", "headrace_engine", "broker"]
         self._broker = BrokerWatch(
             Child("broker", command, settings.environments["broker"]),
             self._reactor,
-            self._context,
             broker_endpoint(settings.directory),
             self._hear_broker,
             self._report,
@@ -421,7 +418,7 @@ class Supervisor:
         """Report the processes to the collector, and to each collector after it."""
         if self._reports is None:
             endpoint = collector_endpoint(self._settings.directory)
-            self._reports = ProcessReportLink(self._reactor, self._context, endpoint, self._statuses)
+            self._reports = ProcessReportLink(self._reactor, endpoint, self._statuses)
             self._reports.open()
 
     def _hear_broker(self, message: FromBroker) -> None:

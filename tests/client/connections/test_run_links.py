@@ -49,7 +49,6 @@ def test_many_messages_of_one_turn_leave_in_several_frames(tmp_path: Path) -> No
     assert isinstance(heard[0], Hello)
     assert heard[1:] == [Release(f"sp_{number}", 1) for number in range(count)]
     links.close(link)
-    links.end()
     router.close()
 
 
@@ -87,7 +86,6 @@ class Broker:
 
     def close(self) -> None:
         self.links.close(self.link)
-        self.links.end()
         self._router.close()
 
 
@@ -161,7 +159,6 @@ def test_messages_that_are_too_long_for_one_frame_leave_in_several(tmp_path: Pat
     wait_until(is_all_heard, 10.0, "all messages")
     assert heard[1:] == asked
     links.close(link)
-    links.end()
     router.close()
 
 

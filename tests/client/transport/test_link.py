@@ -16,7 +16,7 @@ import pytest
 from headrace.transport.link import RETRY_DELAY, Link, StandingLink
 from headrace.transport.reactor import Reactor
 from headrace.transport.router import Router
-from headrace.transport.sockets import Dealer, new_context
+from headrace.transport.unix_dealer import UnixDealer
 from headrace.wire.codec import encode_frame, from_collector, to_broker, to_collector
 from headrace.wire.messages import Flushed, FromCollector, Goodbye, Heartbeat, Hello, SpanAck
 
@@ -30,7 +30,6 @@ class OtherEnd:
 
     def __init__(self, path: Path) -> None:
         self.endpoint = f"ipc://{path}"
-        self.context = new_context()
         self.reactor = Reactor()
         self.router: Router | None = None
         self.heard: list[object] = []
@@ -68,8 +67,8 @@ class OtherEnd:
             assert time.monotonic() < deadline
             self.turn()
 
-    def dealer(self) -> Dealer:
-        return Dealer(self.context, self.endpoint)
+    def dealer(self) -> UnixDealer:
+        return UnixDealer(self.endpoint)
 
 
 @pytest.fixture
@@ -78,7 +77,6 @@ def peer(tmp_path: Path) -> Iterator[OtherEnd]:
     yield made
     made.end()
     made.reactor.close()
-    made.context.term()
 
 
 def connect(
@@ -139,7 +137,7 @@ def test_a_frame_that_cannot_be_decoded_is_left_out(peer: OtherEnd, caplog: pyte
     link.close()
 
 
-def standing(peer: OtherEnd, dial: Callable[[], Dealer], opened: Callable[[], None]) -> StandingLink[Any]:
+def standing(peer: OtherEnd, dial: Callable[[], UnixDealer], opened: Callable[[], None]) -> StandingLink[Any]:
     return StandingLink(
         "collector", peer.reactor, dial, lambda: HELLO, EPOCH, from_collector, lambda _: None, opened=opened
     )
@@ -232,7 +230,7 @@ def test_a_link_without_a_descriptor_is_opened_later(
     monkeypatch.setattr("headrace.transport.link.RETRY_DELAY", 0.01)
     failures = [OSError(24, "Too many open files")] * 2
 
-    def dealer() -> Dealer:
+    def dealer() -> UnixDealer:
         if failures:
             raise failures.pop()
         return peer.dealer()

@@ -18,7 +18,6 @@ from headrace.transport.inbox import Inbox
 from headrace.transport.peer_server import PeerServer, ServedPeer, ServerSettings
 from headrace.transport.reactor import Reactor
 from headrace.transport.router import SendResult
-from headrace.transport.sockets import new_context
 from headrace.version import VERSION
 from headrace.wire.codec import encode_frame, from_collector, to_collector
 from headrace.wire.engine_status import ProcessStatus
@@ -36,7 +35,7 @@ from headrace.wire.messages import (
     Welcome,
 )
 from headrace.wire.roles import TO_COLLECTOR
-from tests.peers import RawDealer
+from tests.peers import RawDealer, new_context
 from tests.waiting import wait_until
 
 EPOCH, WORKER_EPOCH = 7, 9

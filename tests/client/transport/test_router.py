@@ -21,9 +21,8 @@ import zmq
 
 from headrace.files.engine_directory import CLOSED
 from headrace.transport.router import PeerLimits, Router, SendResult
-from headrace.transport.sockets import new_context
 from headrace.transport.zmtp import frame_head, opening
-from tests.peers import RawDealer
+from tests.peers import RawDealer, new_context
 from tests.strangers import STRANGER, StrangersChild, needs_root
 from tests.waiting import wait_until
 
@@ -643,7 +642,7 @@ def test_ending_a_peer_that_has_gone_does_not_harm_the_peer_that_has_its_descrip
             before.say(b"%d" % number)
         before.close()
         ((left, _),) = wait_until(lambda: list(router.receive(1)), 10.0, "its first word")
-        wait_until(lambda: router._peers[left].fd < 0 or _turn(router), 10.0, "its end")
+        wait_until(lambda: router._peers[left].wire.fd < 0 or _turn(router), 10.0, "its end")
         now = Raw(tmp_path / "s")
         now.say(b"now")
         told = [frame for _ in range(3) for _, frame in router.receive(1)]

@@ -9,13 +9,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from headrace.transport.router import Router
 from headrace.transport.socket_path import ListeningSocket
-from headrace.transport.sockets import Dealer, new_context
+from headrace.transport.unix_dealer import UnixDealer
 from tests.waiting import wait_until
 
 
@@ -24,13 +23,6 @@ def path() -> Iterator[Path]:
     made = Path(tempfile.mkdtemp(prefix="hr-"))
     yield made / "broker"
     shutil.rmtree(made)
-
-
-@pytest.fixture
-def context() -> Iterator[Any]:
-    made = new_context()
-    yield made
-    made.term()
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "broken link", "directory", "pipe"])
@@ -53,14 +45,21 @@ def test_an_existing_file_is_not_replaced(path: Path, kind: str, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_socket_of_a_listening_process_is_not_replaced(path: Path, context: Any) -> None:
+def test_the_socket_of_a_listening_process_is_not_replaced(path: Path) -> None:
     with closing(Router(f"ipc://{path}")) as router:
         with pytest.raises(OSError, match="not the socket of an ended process"):
             Router(f"ipc://{path}")
-        with closing(Dealer(context, f"ipc://{path}")) as dealer:
+        with closing(UnixDealer(f"ipc://{path}")) as dealer:
             dealer.send(b"for the first")
-            wait_until(lambda: dealer.is_disconnected() or dealer.has_peer)
-            assert wait_until(lambda: [frame for _, frame in router.receive()]) == [b"for the first"]
+            heard: list[bytes] = []
+
+            def is_heard() -> bool:
+                dealer.receive()
+                heard.extend(frame for _, frame in router.receive())
+                return bool(heard)
+
+            wait_until(is_heard)
+            assert heard == [b"for the first"]
 
 
 def test_the_socket_file_of_an_ended_process_is_replaced(path: Path) -> None:

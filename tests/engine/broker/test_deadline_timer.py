@@ -38,6 +38,12 @@ class TimerLoop:
     def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
         raise NotImplementedError
 
+    def add_writer(self, fd: int, callback: Callable[[], None]) -> None:
+        raise NotImplementedError
+
+    def remove_writer(self, fd: int) -> None:
+        raise NotImplementedError
+
     def remove_reader(self, fd: int) -> None:
         raise NotImplementedError
 

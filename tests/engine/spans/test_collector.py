@@ -22,7 +22,6 @@ import pytest
 from headrace.process.lifecycle import open_process
 from headrace.spans.span import Rank, Span, SpanContent, encode_content, encode_span
 from headrace.transport.router import Router
-from headrace.transport.sockets import new_context
 from headrace.wire.codec import encode_frame, from_collector, to_broker
 from headrace.wire.engine_status import ProcessStatus, SpanStatus
 from headrace.wire.messages import (
@@ -43,7 +42,7 @@ from headrace_engine.spans.flushing import MAX_OPEN
 from headrace_engine.spans.recovery.slots import take_slot, try_slot
 from tests.engine.spans.test_span_store import kept, span
 from tests.engine.spans.test_spool_recovery import locked, spool
-from tests.peers import RawDealer
+from tests.peers import RawDealer, new_context
 from tests.waiting import wait_until
 
 NOW = time.time()

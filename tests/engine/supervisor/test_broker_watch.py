@@ -30,9 +30,7 @@ class WatchedBroker:
         self.child = Child("broker", [sys.executable], os.environ)
         self.heard: list[FromBroker] = []
         self.connections = 0
-        self.watch = BrokerWatch(
-            self.child, self.end.reactor, self.end.context, self.end.endpoint, self.heard.append, self._connected
-        )
+        self.watch = BrokerWatch(self.child, self.end.reactor, self.end.endpoint, self.heard.append, self._connected)
 
     def start(self, epoch: int) -> None:
         self.child.process = cast("Any", SimpleNamespace(pid=os.getpid()))
@@ -72,9 +70,9 @@ class OtherProcess:
 def broker(tmp_path: Path) -> Iterator[WatchedBroker]:
     made = WatchedBroker(tmp_path / "broker")
     yield made
+    made.watch._link.close()  # a watch is never closed: it lives as long as its process
     made.end.end()
     made.end.reactor.close()
-    made.end.context.destroy(0)  # a watch is never closed: it lives as long as its process
 
 
 def test_no_broker_is_silent_while_none_runs(broker: WatchedBroker) -> None:
@@ -135,9 +133,9 @@ def test_a_broker_is_connected_once_and_hears_what_the_supervisor_sends(broker: 
 
 
 def test_another_process_at_the_brokers_place_is_told_nothing(broker: WatchedBroker) -> None:
-    broker.start(epoch=7)
     other = OtherProcess()
     broker.child.process = cast("Any", other)
+    broker.watch.started()
 
     broker.end.until(lambda: other.looks)
     for _ in range(10):

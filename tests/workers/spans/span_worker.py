@@ -18,7 +18,6 @@ from headrace.spans.span import Span, decode_span
 from headrace.spans.spool_format import read_records
 from headrace.testing import SimulatedProvider
 from headrace.transport.router import Router
-from headrace.transport.sockets import new_context
 from headrace.types import Message
 from headrace.wire.codec import encode_frame, encode_request, from_worker, to_collector
 from headrace.wire.messages import (
@@ -39,7 +38,7 @@ from headrace.wire.messages import (
     Welcome,
 )
 from headrace.wire.run_request import RunRequest
-from tests.peers import RawDealer
+from tests.peers import RawDealer, new_context
 from tests.waiting import wait_until
 
 EPOCH = 7

@@ -97,7 +97,7 @@ class TracedWorker:
         self.link = FakeLink()
         settings = TracerSettings(slot=slot, endpoint="ipc://collector", worker="w1", epoch=EPOCH)
         hello = Hello("worker", 1, 1)
-        self.tracer = Tracer(settings, SpansConfig(**config), None, lambda: hello, cast("Any", loop or self.loop))
+        self.tracer = Tracer(settings, SpansConfig(**config), lambda: hello, cast("Any", loop or self.loop))
         self.tracer._link = cast("Any", self.link)
         self._count = 0
 

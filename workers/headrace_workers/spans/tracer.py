@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -105,7 +105,6 @@ class Tracer:
         self,
         settings: TracerSettings,
         config: SpansConfig,
-        context: Any,
         hello: Callable[[], Hello],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -114,7 +113,7 @@ class Tracer:
         self._redactor = Redactor(config)
         self._spans = UnacknowledgedSpans(config.memory_bytes)
         self._spool = SpoolWriter(settings.slot / SPOOL, settings.worker, settings.epoch, config.spool_bytes)
-        self._link = WorkerCollectorLink(context, settings.endpoint, hello, settings.epoch, loop, self)
+        self._link = WorkerCollectorLink(settings.endpoint, hello, settings.epoch, loop, self)
         self._count = 0
         self._starting: list[Startable] = []
         self._is_commit_due = False

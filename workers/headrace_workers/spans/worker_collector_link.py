@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from headrace.process.event_loop import EventLoop
 from headrace.process.lifecycle import is_sibling
 from headrace.transport.link import StandingLink
-from headrace.transport.sockets import Dealer
+from headrace.transport.unix_dealer import UnixDealer
 from headrace.wire.codec import from_collector
 from headrace.wire.messages import FlushRequest, FromCollector, Hello, SpanAck
 
@@ -36,7 +36,6 @@ class WorkerCollectorLink:
 
     def __init__(
         self,
-        context: Any,
         endpoint: str,
         hello: Callable[[], Hello],
         epoch: int,
@@ -44,7 +43,7 @@ class WorkerCollectorLink:
         sender: BatchSender,
     ) -> None:
         self._sender = sender
-        dial = partial(Dealer, context, endpoint, expects=is_sibling)
+        dial = partial(UnixDealer, endpoint, expects=is_sibling)
         self._link = StandingLink(
             "collector", loop, dial, hello, epoch, from_collector, self._received, opened=sender.link_opened
         )
