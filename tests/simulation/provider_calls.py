@@ -17,6 +17,7 @@ import msgspec
 
 from headrace_workers.http.http_client import Receiver
 from headrace_workers.http.http_request import HttpRequest
+from headrace_workers.runs.live_run import ClientRun
 from tests.simulation.loops import new_descriptor
 from tests.simulation.simulated_sockets import descriptors_of
 from tests.simulation.world import World
@@ -128,8 +129,8 @@ class SimHttp:
         self._provider = provider
 
     def send(self, request: HttpRequest, receiver: Receiver, on_whole: object = None) -> SimExchange:  # noqa: ARG002 - scripts say what comes
-        core = receiver.core  # type: ignore[attr-defined] # it is a LiveRun
-        return SimExchange(self._provider, self._provider.begin(core.span_id, core.attempt), receiver)
+        run: ClientRun = receiver  # type: ignore[assignment] # a worker's only receivers
+        return SimExchange(self._provider, self._provider.begin(run.span_id, run.attempt), receiver)
 
     def close(self) -> None:
         """Nothing is held open between exchanges."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from headrace_workers.broker_link import BrokerLink
-from headrace_workers.runs.live_run import LiveRun
+from headrace_workers.runs.live_run import ClientRun
 
 _IDLE_CHECK_INTERVAL = 0.1
 _VACANT_TIMEOUT = 3.0
@@ -23,7 +23,7 @@ class Shutdown:
         self,
         loop: asyncio.AbstractEventLoop,
         link: BrokerLink,
-        runs: Callable[[], Iterable[LiveRun]],
+        runs: Callable[[], Iterable[ClientRun]],
         finish: Callable[[], None],
     ) -> None:
         self.has_begun = False

@@ -55,14 +55,15 @@ from headrace_workers.providers.shared.limit_headers import read_limits
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderFailure
 from headrace_workers.run_limits import RunLimits
 from headrace_workers.runs.frame_timing import send_at
-from headrace_workers.runs.live_run import ConnectedClient, LiveRun
+from headrace_workers.runs.live_run import ClientRun, ConnectedClient, LiveRun
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.shared_deadlines import SharedDeadlines
+from headrace_workers.runs.short_run import ShortRun, plain_reader
 from headrace_workers.runs.timeouts import Clocks
 from headrace_workers.runs.transcript import Transcript
 from headrace_workers.shutdown import Shutdown
-from headrace_workers.spans.tracer import Tracer, TracerSettings
-from headrace_workers.worker_settings import Providers, clock_limits
+from headrace_workers.spans.tracer import OpenSpan, Tracer, TracerSettings
+from headrace_workers.worker_settings import Prepared, Providers, clock_limits
 
 logger = logging.getLogger(__name__)
 
@@ -239,10 +240,12 @@ class Worker:
         match message:
             case Credit():
                 if (run := _current(client, message)) is not None:
-                    run.carry_out(run.core.credit_received(message))
+                    live = run.as_live()
+                    live.carry_out(live.core.credit_received(message))
             case Abort():
                 if (run := _current(client, message)) is not None:
-                    run.carry_out(run.core.aborted(message.mode, time.monotonic(), is_beaten=message.is_beaten))
+                    live = run.as_live()
+                    live.carry_out(live.core.aborted(message.mode, time.monotonic(), is_beaten=message.is_beaten))
             case Query():
                 self._answer(client, message)
             case _:
@@ -293,14 +296,8 @@ class Worker:
             failure = masked_failure(error.failure, self.masks.mask_of(message.api_key, message.base_url, others))
             self._refuse_run(client, message, failure)
             return
-        clocks = Clocks(clock_limits(request, self._config, message.time_left), time.monotonic())
         span = self.tracer.begin(message, request, prepared.wire_format) if self.tracer is not None else None
-        transcript = Transcript() if span is not None and span.keeps_content else None
-        mask = self.masks.mask_of(prepared.api_key, message.base_url, others)
-        kept = _kept(message)
-        core = ProviderRun(kept, request, prepared.api, clocks, mask, transcript, prepared.wire_format.name)
-        run = LiveRun(self, client, core, prepared.request, span, weight, kept)
-        client.runs[message.span_id] = run
+        run = client.runs[message.span_id] = self._run_of(client, message, request, prepared, span, weight, others)
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug(
                 "run begins",
@@ -309,6 +306,28 @@ class Worker:
         if self.history is not None:
             self.history.note("start", span_id=message.span_id, attempt=message.attempt, epoch=message.epoch)
         run.start()
+
+    def _run_of(
+        self,
+        client: ConnectedClient,
+        message: Run,
+        request: RunRequest,
+        prepared: Prepared,
+        span: OpenSpan | None,
+        weight: int,
+        others: tuple[str, ...],
+    ) -> ClientRun:
+        """Return a run in its short form, if its answer may come in one piece; else in its general form."""
+        limits = clock_limits(request, self._config, message.time_left)
+        mask = self.masks.mask_of(prepared.api_key, message.base_url, others)
+        kept, api, name = _kept(message), prepared.api, prepared.wire_format.name
+        if (read_plain := plain_reader(api, request)) is not None:
+            return ShortRun(
+                self, client, kept, request, prepared.request, api, read_plain, limits, mask, span, weight, name
+            )
+        transcript = Transcript() if span is not None and span.keeps_content else None
+        core = ProviderRun(kept, request, api, Clocks(limits, time.monotonic()), mask, transcript, name)
+        return LiveRun(self, client, core, prepared.request, span, weight, kept)
 
     def _turn_away(self, client: ConnectedClient, message: Run, reason: str) -> None:
         """Refuse a run that has not begun, so that its client asks another worker."""
@@ -355,13 +374,13 @@ class Worker:
         capacity = self._limits.capacity
         return min(capacity, self._limits.run_count()) if self._server.is_full else capacity
 
-    def _runs(self) -> Iterator[LiveRun]:
+    def _runs(self) -> Iterator[ClientRun]:
         for client in self._clients.values():
             yield from client.runs.values()
 
     def _run_keys(self) -> list[RunKey]:
         return [
-            (span_id, run.core.attempt, client.pid)
+            (span_id, run.attempt, client.pid)
             for client in self._clients.values()
             for span_id, run in client.runs.items()
         ]
@@ -395,7 +414,7 @@ def _kept(message: Run) -> Run:
     return msgspec.structs.replace(message, request=b"", sequence_limit=sequence_limit, character_limit=character_limit)
 
 
-def _current(client: ConnectedClient, message: Run | Credit | Abort | Query) -> LiveRun | None:
+def _current(client: ConnectedClient, message: Run | Credit | Abort | Query) -> ClientRun | None:
     """Return the run that a message is about. Return None if the message is about an earlier attempt, or the run has ended."""
     run = client.runs.get(message.span_id)
-    return run if run is not None and run.core.attempt == message.attempt else None
+    return run if run is not None and run.attempt == message.attempt else None

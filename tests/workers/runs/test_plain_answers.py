@@ -1,5 +1,7 @@
 """Answers that come in one piece and are read at once: they end a run exactly as the same bytes read in steps."""
 
+# ruff: noqa: ARG002 - fakes take what they are given
+
 from __future__ import annotations
 
 import asyncio
@@ -14,14 +16,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.spans.span import Rank, Span
 from headrace.text.secret_mask import SecretMask
 from headrace.types import Message
-from headrace.wire.messages import Failed, Finished, Run
+from headrace.wire.messages import Aborted, Failed, Finished, Run
 from headrace.wire.run_request import RunRequest
 from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.registry import WIRE_FORMATS
-from headrace_workers.runs.provider_run import ProviderRun
-from headrace_workers.runs.timeouts import ClockLimits, Clocks
+from headrace_workers.runs.live_run import ConnectedClient, LiveRun
+from headrace_workers.runs.short_run import ShortRun, plain_reader
+from headrace_workers.runs.timeouts import ClockLimits
+from headrace_workers.spans.run_span import EndedRun, Moment
+from headrace_workers.spans.tracer import OpenSpan
 from tests.workers.http.http_servers import HEADERS, Recorder, always, talking
 
 BODY: dict[str, Any] = {
@@ -50,6 +56,9 @@ BODY: dict[str, Any] = {
 KEY = "sk-abcdefghijklmnopqrstuvwx"
 MASK = SecretMask([KEY])
 NO_LIMITS = ClockLimits(connect=math.inf, first_chunk=math.inf, idle=math.inf, total=math.inf)
+SENT = HttpRequest("http://x/y", (), b"{}")
+STUB = Span(span_id="sp_1", rank=Rank.STUB, provider="p", model="m")
+SPAN = OpenSpan(1, STUB, Moment(0.0, 0.0), keeps_content=True)
 NAMES = [
     "annotations", "audio", "cached_tokens", "choices", "completion_tokens", "completion_tokens_details", "content", "error",
     "finish_reason", "function_call", "id", "index", "logprobs", "message", "model", "native_finish_reason", "prompt_tokens",
@@ -63,25 +72,91 @@ VALUES = st.recursive(
 )  # fmt: skip
 
 
-def run_of(api: str = "openai-chat", **arguments: Any) -> ProviderRun:
-    request = RunRequest(provider="p", model="m", messages=[Message("user", "hi")], stream=False)
-    request = msgspec.structs.replace(request, **arguments)
-    run = Run("sp_1", 1, 7, b"", 64, 65536)
-    return ProviderRun(run, request, WIRE_FORMATS[api].api, Clocks(NO_LIMITS, 0.0), MASK)
+class Exchange:
+    """The exchange of a request that was sent."""
+
+    is_connected = True
+    is_read = True
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda: None
 
 
-def at_once(body: bytes, headers: dict[str, str], status: int = 200) -> ProviderRun | None:
-    """Return the run that has read a body at once; None if the body is not plain."""
-    run = run_of()
-    return None if run.answered(status, headers, body, 1.0) is None else run
+class Host:
+    """A worker with one run: records what the run tells its client, and the facts for its span."""
+
+    history = None
+
+    def __init__(self, api: str = "openai-chat", **arguments: Any) -> None:
+        request = RunRequest(provider="p", model="m", messages=[Message("user", "hi")], stream=False)
+        self.request = msgspec.structs.replace(request, **arguments)
+        self.api = WIRE_FORMATS[api].api
+        own: Any = self
+        self.loop = self.http = self.tracer = self.limits = self.deadlines = own
+        self.client = ConnectedClient(b"c")
+        self.told: list[Any] = []
+        self.spans: list[EndedRun] = []
+        self.is_in_steps = False
+        run = Run("sp_1", 1, 7, b"", 64, 65536)
+        self.read_plain = plain_reader(self.api, self.request)
+        if self.read_plain is not None:
+            self.run = ShortRun(
+                own, self.client, run, self.request, SENT, self.api, self.read_plain, NO_LIMITS, MASK, SPAN, 0
+            )  # fmt: skip
+            self.client.runs["sp_1"] = self.run
+            self.run.start()
+
+    def start(self, run: Any) -> None:
+        run.start_now()
+
+    def send(self, request: HttpRequest, receiver: Any, on_whole: Any = None) -> Any:
+        return Exchange()
+
+    def add(self, run: Any, began: float, limit: float) -> Any:
+        return lambda _run, _default: None
+
+    def call_later(self, *_: Any) -> Any:
+        return self.loop
+
+    def cancel(self) -> None:
+        """Forget a timer."""
+
+    def responded(self, *_: Any) -> None:
+        """Note a response's head."""
+
+    def commit_soon(self) -> None:
+        """Write spans at the end of the turn."""
+
+    def end(self, span: Any, facts: Any) -> None:
+        self.spans.append(facts())
+
+    def tell(self, client: Any, message: Any) -> None:
+        self.told.append(message)
+
+    def schedule(self, run: LiveRun, *, is_urgent: bool) -> None:
+        self.is_in_steps = True
+        self.told += run.take(2.0)
 
 
-def in_steps(body: bytes, headers: dict[str, str]) -> ProviderRun:
-    run = run_of()
-    run.responded(200, headers, 1.0)
-    run.received(body, 1.0)
-    run.completed(1.0)
-    return run
+def at_once(body: bytes, headers: dict[str, str], status: int = 200) -> Host | None:
+    """Return the host of a run that has read a body at once; None if the body was read in steps."""
+    host = Host()
+    host.run.on_whole(status, headers, body)
+    assert not host.client.runs
+    return None if host.is_in_steps else host
+
+
+def in_steps(body: bytes, headers: dict[str, str]) -> Host:
+    host = Host()
+    live = host.run.as_live()
+    live.on_response(200, headers)
+    live.on_bytes(body)
+    live.on_complete()
+    return host
+
+
+def facts_of(host: Host) -> list[EndedRun]:
+    return [msgspec.structs.replace(facts, headers_at=0.0) for facts in host.spans]
 
 
 def ends_alike(body: bytes, headers: dict[str, str]) -> bool:
@@ -90,8 +165,8 @@ def ends_alike(body: bytes, headers: dict[str, str]) -> bool:
     if one is None:
         return False
     other = in_steps(body, headers)
-    assert one.take(2.0)[0] == other.take(2.0)[0]
-    assert one.for_span() == other.for_span()
+    assert one.told == other.told
+    assert facts_of(one) == facts_of(other)
     return True
 
 
@@ -160,14 +235,31 @@ def test_any_other_body_is_read_in_steps(place: tuple[Any, ...], name: str, valu
 def test_an_error_a_stream_and_an_aborted_run_are_read_in_steps() -> None:
     body = json.dumps(BODY).encode()
     assert at_once(body, {}, 500) is None
-    assert run_of(stream=True).answered(200, {}, body, 1.0) is None
-    assert run_of(logprobs=True).answered(200, {}, body, 1.0) is None
-    drained = run_of()
-    drained.aborted("drain", 0.5)
-    assert drained.answered(200, {}, body, 1.0) is None
-    aborted = run_of()
-    aborted.aborted("close", 0.5)
-    assert aborted.answered(200, {}, body, 1.0) is None
+    assert at_once(body, {"x-request-id": KEY}) is None
+    assert Host(stream=True).read_plain is None
+    assert Host(logprobs=True).read_plain is None
+    assert Host(inputs=["a"]).read_plain is None
+    drained = Host()
+    drained.run.as_live().carry_out(drained.run.as_live().core.aborted("drain", 0.5))
+    drained.run.on_whole(200, {}, body)
+    assert [type(message) for message in drained.told] == [Aborted]
+    assert drained.told[0].usage.total_tokens == 12
+
+
+def test_a_short_run_ends_once_however_it_ends() -> None:
+    body = json.dumps(BODY).encode()
+    ends: dict[str, tuple[Any, ...]] = {"abandon": (), "stop": ("the worker stops",), "broke": (OSError(),)}
+    for end, arguments in ends.items():
+        host = Host()
+        getattr(host.run, end)(*arguments)
+        assert len(host.spans) == 1
+        assert not host.client.runs
+        assert len(host.told) == (0 if end == "abandon" else 1)
+
+    late = Host()
+    late.run.time_is_over()
+    late.run.on_whole(200, {}, body)
+    assert [type(message) for message in late.told] == [Finished]
 
 
 def _tell(told: asyncio.Queue[Any], *said: Any) -> None:
@@ -210,7 +302,5 @@ def test_a_response_in_several_pieces_is_told_to_the_receiver() -> None:
 
 
 def test_the_two_kinds_of_end_are_the_only_ones() -> None:
-    run = in_steps(b'{"error": {"message": "no"}}', {})
-    assert isinstance(run.take(2.0)[0][-1], Failed)
-    run = in_steps(json.dumps(BODY).encode(), {})
-    assert isinstance(run.take(2.0)[0][-1], Finished)
+    assert isinstance(in_steps(b'{"error": {"message": "no"}}', {}).told[-1], Failed)
+    assert isinstance(in_steps(json.dumps(BODY).encode(), {}).told[-1], Finished)

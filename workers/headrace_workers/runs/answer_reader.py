@@ -249,13 +249,6 @@ class AnswerReader:
         if self._arriving is not None:
             self._arriving.take(self._response.body)
 
-    def read_plain(self, body: bytes) -> Completion | None:
-        """Return the completion in a whole body with status 200 that is short, and as plain as the wire format knows it; else None."""
-        if len(body) > LIGHT or self._logprobs is not None or self._request.inputs:
-            return None
-        read: Callable[[RunRequest, bytes], Completion | None] | None = getattr(self._api, "read_plain", None)
-        return None if read is None else read(self._request, body)
-
     def read_whole(self, events: list[RunEvent]) -> Completion | ProviderFailure | None:
         """Read a body as one whole answer. Return how it ended.
 

@@ -24,7 +24,7 @@ from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.limit_reports import LimitReports
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.run_commands import Command, Commands
-from headrace_workers.runs.shared_deadlines import RemoveDeadline, SharedDeadlines
+from headrace_workers.runs.shared_deadlines import SharedDeadlines
 from headrace_workers.spans.tracer import OpenSpan, Tracer
 
 logger = logging.getLogger(__name__)
@@ -51,6 +51,29 @@ class WorkerServices(Protocol):
         """Send ``message`` to ``client`` at the end of this turn."""
 
 
+class ClientRun(Protocol):
+    """A run as its worker sees it, in its short or in its general form. ``size``: see :class:`LiveRun`."""
+
+    size: int
+    span_id: str
+    attempt: int
+
+    def start(self) -> None:
+        """Send the request, after the first record of its span is written."""
+
+    def as_live(self) -> LiveRun:
+        """Return the run in its general form."""
+
+    def stop(self, reason: str) -> None:
+        """The worker stops: end the run. The client keeps what it was sent."""
+
+    def abandon(self) -> None:
+        """The client is gone: close the provider's connection."""
+
+    def broke(self, error: Exception) -> None:
+        """The worker failed at this run: send a terminal message and end it."""
+
+
 class ConnectedClient:
     """One connected client: its runs, the messages for it, and the runs with messages to take (``ready_runs``)."""
 
@@ -60,7 +83,7 @@ class ConnectedClient:
         self.identity = identity
         self.pid = pid  # of its process; 0 if the kernel does not tell it
         self.is_there = False  # whether it was seen to be connected in this turn of the loop
-        self.runs: dict[str, LiveRun] = {}
+        self.runs: dict[str, ClientRun] = {}
         self.messages: list[msgspec.Struct] = []
         self.ready_runs: dict[str, LiveRun] = {}
         self.last_sent = 0.0
@@ -83,15 +106,16 @@ class LiveRun:
         "_is_next_turn_scheduled",
         "_late_end",
         "_message",
-        "_remove_deadline",
         "_request",
         "_span",
         "_timer",
         "_turn_began",
         "_wakes_at",
+        "attempt",
         "client",
         "core",
         "size",
+        "span_id",
         "worker",
     )
 
@@ -109,12 +133,13 @@ class LiveRun:
         self.worker = worker
         self.client = client
         self.core = core
+        self.span_id = core.span_id
+        self.attempt = core.attempt
         self._request = request
         self._message = message
         self._span = span
         self._exchange: HttpExchange | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._remove_deadline: RemoveDeadline | None = None
         self._wakes_at = 0.0  # when the timer fires, at the latest
         self._turn_began = 0.0
         self._is_next_turn_scheduled = False  # whether next_turn() is already scheduled
@@ -138,23 +163,18 @@ class LiveRun:
             self.broke(error)
 
     def _send(self) -> None:
-        if self.core.request.stream:
-            self._exchange = self.worker.http.send(self._request, self)
-        else:
-            self._exchange = self.worker.http.send(self._request, self, self.on_whole)
-            if self._exchange.is_connected:
-                clocks = self.core.clocks
-                clocks.connected()
-                if (limit := clocks.shared_limit) is not None:
-                    self._remove_deadline = self.worker.deadlines.add(self, clocks.started_at, limit)
-                    if self._remove_deadline is not None:
-                        return
+        self.carry_on(self.worker.http.send(self._request, self))
+
+    def carry_on(self, exchange: HttpExchange) -> None:
+        """The request was sent: wait for its response, and watch the clocks."""
+        self._exchange = exchange
+        if exchange.is_connected:
+            self.core.clocks.connected()
         self._set_timer()
 
-    def time_is_over(self) -> None:
-        """The run's only deadline, in a timer that it shares, has come."""
-        if self._timer is None:
-            self._look_at_clocks()
+    def as_live(self) -> LiveRun:
+        """Return this run. A short run returns the run that takes its place."""
+        return self
 
     # Calls by the HTTP exchange.
 
@@ -169,26 +189,6 @@ class LiveRun:
             self._set_timer()  # the idle clock runs from now on
         except Exception as error:  # noqa: BLE001
             self.broke(error)
-
-    def on_whole(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        """Take a response that has come in one piece, from its first to its last byte."""
-        core = self.core
-        try:
-            now = self._turn_began = time.monotonic()
-            if logger.isEnabledFor(logging.DEBUG):
-                logger.debug("provider answers", extra={"span_id": core.span_id, "status": status})
-            core.clocks.connected()
-            self.worker.limits.responded(self._message, core.request, status, headers)
-            if (commands := core.answered(status, headers, body, now)) is not None:
-                self.carry_out(commands)
-                return
-            self.carry_out(core.responded(status, headers, now))
-            if body:
-                self.carry_out(core.received(body, now))
-        except Exception as error:  # noqa: BLE001
-            self.broke(error)
-        else:
-            self.on_complete()
 
     def on_bytes(self, data: bytes) -> None:
         try:
@@ -299,9 +299,6 @@ class LiveRun:
     def finish(self) -> None:
         """The terminal message was handed out, or the client is gone: end the span and free everything."""
         core, worker = self.core, self.worker
-        if self._remove_deadline is not None:
-            self._remove_deadline(self, None)
-            self._remove_deadline = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -363,9 +360,10 @@ class LiveRun:
             self._timer.cancel()
         self._wakes_at = deadline
         delay = max(deadline - time.monotonic(), 0.0)
-        self._timer = self.worker.loop.call_later(min(delay + 0.001, 3600.0), self._look_at_clocks)
+        self._timer = self.worker.loop.call_later(min(delay + 0.001, 3600.0), self.look_at_clocks)
 
-    def _look_at_clocks(self) -> None:
+    def look_at_clocks(self) -> None:
+        """Do what the clocks ask for, and set the timer again."""
         self._timer = None
         now = self._turn_began = time.monotonic()
         try:

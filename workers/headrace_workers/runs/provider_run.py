@@ -35,7 +35,6 @@ MAX_ERROR_BODY = 64 * 1024
 """Bytes of an error response that are read."""
 _AFTER_SENDING = ("read", "unreadable")
 """Stages of an HTTP exchange in which the provider has, or may have, the request."""
-_OK = 200
 _NOTHING: Commands = ()
 _SEND = (Command.SEND,)
 _SEND_NOW = (Command.SEND_NOW,)
@@ -151,19 +150,6 @@ class ProviderRun:
         elif self.response.kind is BodyKind.ERROR:
             self.clocks.finishing()
         return _NOTHING
-
-    def answered(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> Commands | None:
-        """A response has come in one piece. Return None if it must be read in steps: then call responded, received and completed."""
-        ending = self._ending
-        is_expected = status == _OK and self.response.kind is BodyKind.NONE and ending.is_gathered
-        if not is_expected or ending.end is not None or ending.is_draining:
-            return None
-        completion = self._answer.read_plain(body)
-        if completion is None:
-            return None
-        self.clocks.alive(now)
-        self.response.came_whole(status, headers, now)
-        return ending.finish_plain(completion)
 
     def received(self, data: bytes, now: float) -> Commands:
         """A piece of the body has come."""

@@ -18,6 +18,11 @@ _WITHOUT_BODY = frozenset({204, 205})
 """Successes that have no body, as HTTP defines them."""
 
 
+def request_id_of(headers: Mapping[str, str]) -> str | None:
+    """Return the provider's id of the request, as the head of its response says it."""
+    return headers.get("x-request-id") or headers.get("request-id")
+
+
 class Response:
     """One response, or several that continue one answer. ``began_at`` is when the head of the first one came.
 
@@ -39,7 +44,7 @@ class Response:
     @property
     def request_id(self) -> str | None:
         """The provider's id of the request."""
-        return self.headers.get("x-request-id") or self.headers.get("request-id")
+        return request_id_of(self.headers)
 
     @property
     def is_success(self) -> bool:
@@ -60,11 +65,6 @@ class Response:
         says_lines = self.content_type in _JSON_LINES
         first_bytes = FirstBytes(expects_events=self.expects_events, says_lines=says_lines)
         self._first_bytes = first_bytes if is_success else None
-
-    def came_whole(self, status: int, headers: Mapping[str, str], now: float) -> None:
-        """Head and body have come at once, and the body was read."""
-        self.status, self.headers, self.began_at = status, headers, now
-        self.kind = BodyKind.JSON
 
     def add(self, data: bytes) -> None:
         """Keep a piece of a body that is not known to be a stream. Decide its kind as soon as the bytes allow it."""

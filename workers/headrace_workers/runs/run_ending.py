@@ -90,13 +90,6 @@ class RunEnding:
         self.end = end
         return _RELEASED if command is Command.RELEASE else _CLOSED
 
-    def finish_plain(self, completion: Completion) -> Commands:
-        """End the run with a completion that is whole, and that a frame can carry. Nothing came before it; its exchange is over."""
-        self._clocks.ended()
-        self.is_answered = True
-        self.end = completion
-        return _SEND_NOW
-
     def fail(self, error: Exception, command: Command) -> Commands:
         """End the run with the failure for an ``error`` that reading the response has raised."""
         return self.finish(unreadable(error, self._response.status), command)

@@ -61,13 +61,6 @@ class Clocks:
         self.is_finishing = False
         self._finished_at: float | None = None
 
-    @property
-    def shared_limit(self) -> float | None:
-        """The seconds from ``started_at`` to the run's only deadline, if it has one only; else None."""
-        limits = self._limits
-        has_others = limits.first_chunk < math.inf or limits.idle < math.inf or limits.spent
-        return None if has_others or not self.is_connected else limits.total
-
     def connected(self) -> None:
         """The connection to the provider is open."""
         self.is_connected = True
