@@ -7,7 +7,8 @@ affected.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections import ChainMap
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 class LoadedFormats(msgspec.Struct, frozen=True):
     """The wire formats that a worker can use. ``problems``: name → why the format cannot be used."""
 
-    formats: dict[str, WireFormat]
+    formats: Mapping[str, WireFormat]
     problems: dict[str, str]
 
 
@@ -35,7 +36,7 @@ class UnusableFormatError(Exception):
 
 def load_formats(names: Collection[str]) -> LoadedFormats:
     """Return the built-in wire formats, and the plug-ins among ``names``. Imports no plug-in that is not named."""
-    formats, problems = dict(WIRE_FORMATS), dict[str, str]()
+    loaded, problems = dict[str, WireFormat](), dict[str, str]()
     wanted = sorted({*names} - WIRE_FORMATS.keys())
     installed = installed_formats() if wanted else {}
     for name, points in installed.items():
@@ -45,10 +46,11 @@ def load_formats(names: Collection[str]) -> LoadedFormats:
             )
     for name in wanted:
         try:
-            formats[name] = _loaded(name, installed.get(name, []))
+            loaded[name] = _loaded(name, installed.get(name, []))
         except UnusableFormatError as error:
             problems[name] = str(error)
             logger.warning("wire format cannot be used", extra={"wire_format": name, "reason": str(error)})
+    formats: Mapping[str, WireFormat] = ChainMap(loaded, WIRE_FORMATS) if loaded else WIRE_FORMATS  # type: ignore[arg-type]
     return LoadedFormats(formats, problems)
 
 

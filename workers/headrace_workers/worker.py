@@ -51,6 +51,7 @@ from headrace_workers.broker_link import BrokerLink, RunKey
 from headrace_workers.http.http_client import HttpClient
 from headrace_workers.limit_reports import LimitReports
 from headrace_workers.masking import RunMasks, masked_failure
+from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.providers.shared.limit_headers import read_limits
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderFailure
 from headrace_workers.run_limits import RunLimits
@@ -136,6 +137,7 @@ class Worker:
         if self.tracer is not None:
             self.tracer.open()
         self._tick()
+        self.loop.call_later(_TICK, self._import_formats)
         await self._done
         if self.tracer is not None:
             await self.tracer.close()
@@ -365,6 +367,11 @@ class Worker:
             self.tracer.beat()
         collect_young()
         self.loop.call_later(_TICK, self._tick)
+
+    def _import_formats(self) -> None:
+        """Import a wire format that no run has needed yet, and later the next one."""
+        if WIRE_FORMATS.import_next():
+            self.loop.call_later(_TICK, self._import_formats)
 
     def _heartbeat(self) -> Heartbeat:
         return Heartbeat(self._capacity(), self._shutdown.has_begun)

@@ -20,6 +20,7 @@ from headrace.wire.run_request import RunRequest
 from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.provider_keys import ProviderKeys
 from headrace_workers.providers.openai_choice import CHAT, RESPONSES, choose
+from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.providers.shared.wire_format import (
     ProviderApi,
     ProviderFailedError,
@@ -79,8 +80,6 @@ class Providers:
         self._loaded = load_formats({config.api for config in settings.providers.values()} - {OPENAI_BY_MODEL})
         self._accesses: dict[tuple[str, str | None, str | None, str, str], _Access] = {}
         """Provider, caller's key and address, chosen key and wire format → how the provider is reached: checked once."""
-        self._of_openai = {name: self._loaded.formats[name] for name in (CHAT, RESPONSES)}
-        """The formats of a provider that takes one of OpenAI's two APIs for each run."""
 
     def prepare(
         self,
@@ -109,10 +108,10 @@ class Providers:
             return Prepared(declared, api, _built(declared.name, api, request, settings, key), key)
 
         def build(name: str) -> HttpRequest:
-            return _built(name, self._of_openai[name].api, request, settings, key)
+            return _built(name, WIRE_FORMATS[name].api, request, settings, key)
 
         name, http = choose(request, build)
-        chosen = self._of_openai[name]
+        chosen = WIRE_FORMATS[name]
         return Prepared(chosen, chosen.api, http, key)
 
     def _access(

@@ -6,7 +6,8 @@ not a frame raise :class:`RemoteProtocolError`. The receiver decides what happen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, cached_property
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -40,11 +41,19 @@ def encode_frame(epoch: int, messages: Sequence[msgspec.Struct]) -> bytes:
 
 
 class FrameDecoder(Generic[M]):
-    """Decodes the frames of one direction. ``message_type`` is the union of its messages."""
+    """Decodes the frames of one direction. ``message_type`` is the union of its messages.
+
+    The decoder is made for the first frame: a process needs a few directions only, and each takes a millisecond of its start.
+    """
 
     def __init__(self, message_type: Any, max_messages: int | None = None) -> None:
-        messages = Annotated[list[message_type], msgspec.Meta(max_length=max_messages)]
-        self._decode = msgspec.msgpack.Decoder(tuple[Count, messages]).decode
+        self._message_type = message_type
+        self._max_messages = max_messages
+
+    @cached_property
+    def _decode(self) -> Callable[[memoryview], tuple[int, list[M]]]:
+        messages: Any = Annotated[list[self._message_type], msgspec.Meta(max_length=self._max_messages)]  # type: ignore[name-defined]
+        return msgspec.msgpack.Decoder(tuple[Count, messages]).decode
 
     def decode(self, frame: bytes) -> tuple[int, list[M]]:
         """Return the sender's epoch and the messages.
@@ -70,7 +79,12 @@ from_worker: FrameDecoder[FromWorker] = FrameDecoder(FromWorker)
 to_collector: FrameDecoder[ToCollector] = FrameDecoder(ToCollector, MAX_FRAME_MESSAGES)
 from_collector: FrameDecoder[FromCollector] = FrameDecoder(FromCollector)
 
-_request_decoder = msgspec.msgpack.Decoder(RunRequest)
+
+@cache
+def _request_decoder() -> msgspec.msgpack.Decoder[RunRequest]:
+    return msgspec.msgpack.Decoder(RunRequest)
+
+
 _needy_request_decoder = msgspec.msgpack.Decoder(tuple[Words, msgspec.Raw])
 _MAPS = frozenset({*range(0x80, 0x90), 0xDE, 0xDF})
 """First bytes of a MessagePack map."""
@@ -135,6 +149,6 @@ def decode_request(data: bytes) -> RunRequest:
             if unknown := sorted(set(needed) - KNOWN_NEEDS):
                 told = f"the run needs a newer engine; this one does not know {', '.join(unknown)}"
                 raise RemoteProtocolError(cut(told, _MAX_TOLD))
-        return _request_decoder.decode(data)
+        return _request_decoder().decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RemoteProtocolError(cut(f"not a run request: {error}", _MAX_TOLD)) from None

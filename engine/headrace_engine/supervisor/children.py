@@ -46,6 +46,11 @@ class Child:
         return self.process.pid if self.process is not None else 0
 
     @property
+    def was_started(self) -> bool:
+        """Whether a process of it was started before, running or not."""
+        return self.epoch != 0
+
+    @property
     def is_worker(self) -> bool:
         """Whether this is a worker."""
         return "headrace_workers" in self.command

@@ -55,6 +55,8 @@ _TICK = 0.5
 """Seconds between two looks at all processes."""
 _RETRY_DELAY = 1.0
 """Seconds until a process that could not be started is started again."""
+_COLLECTOR_DELAY = 0.5
+"""Seconds after which the collector is started at the latest. It is started as soon as a worker serves."""
 _END_GRACE = 1.5
 """Seconds for workers to tell their clients that runs end."""
 _FAREWELL = 0.2
@@ -121,9 +123,10 @@ class Supervisor:
         logger.info("engine starts", extra={"version": VERSION, "program": self._settings.parent})
         self._add_children()
         try:
-            for child in self._children:
+            for child in self._by_urgency():
                 self._start(child)
             self._report()  # the first report to the broker was made before the workers were started
+            self._reactor.call_later(_COLLECTOR_DELAY, self._start_collector)
             self._watch_parent()
             self._tick()
             self._reactor.run()
@@ -187,6 +190,17 @@ class Supervisor:
             self._recycler.started(child.epoch, now, random.random(), replaces)  # noqa: S311 - it spreads ages
         if child.pidfd is not None:
             self._reactor.add_reader(child.pidfd, partial(self._look_at, child))
+
+    def _by_urgency(self) -> list[Child]:
+        """Return the processes that the first run needs, the slowest first: one worker, the broker, and the other workers."""
+        workers = [child for child in self._children if child.is_worker]
+        return [*workers[:1], self._broker.child, *workers[1:]]
+
+    def _start_collector(self) -> None:
+        """Start the collector, if it was not started yet. No run waits for it, so it leaves the processors to the others first."""
+        collector = self._collector.child if self._collector is not None else None
+        if collector is not None and not collector.was_started:
+            self._restart(collector)
 
     def _look_at(self, child: Child) -> None:
         """If a child has ended, start it again, unless it is not needed any more or cannot start."""
@@ -368,6 +382,7 @@ class Supervisor:
         for child in self._children:
             if child.epoch == joined.epoch:
                 child.has_served = True
+        self._start_collector()
         self._report()
         self._recycler.joined(joined.epoch)
         self._recycle()
