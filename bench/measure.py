@@ -59,8 +59,13 @@ def process_cpu(root: int) -> dict[int, tuple[str, float]]:
     for pid in _tree(root):
         with contextlib.suppress(OSError):
             if _stat(pid)[0] != "Z":  # one that has ended has no name any more
-                found[pid] = _role(pid), time.clock_gettime(~pid << 3 | 2)
+                found[pid] = _role(pid), own_cpu(pid)
     return found
+
+
+def own_cpu(pid: int) -> float:
+    """Return the seconds of CPU that one process has used, without its children."""
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def peak_memory(pid: int) -> float:
@@ -96,7 +101,7 @@ def _stat(pid: int) -> list[str]:
 def _cpu(pid: int) -> float:
     reaped = sum(int(field) for field in _stat(pid)[13:15]) * _TICK
     # The process's own clock counts what utime and stime do, in nanoseconds where those have ticks of 10 ms: W2L takes ten.
-    return time.clock_gettime(~pid << 3 | 2) + reaped
+    return own_cpu(pid) + reaped
 
 
 def _pss(pid: int) -> float:
@@ -112,4 +117,6 @@ def _role(pid: int) -> str:
         return "workers"
     if "headrace_engine" in words:
         return next((role for role in ("broker", "collector") if role in words), "supervisor")
+    if any(word.endswith("/bin/litellm") for word in words):
+        return "proxy"
     return "client"

@@ -10,7 +10,8 @@ from statistics import mean, median, quantiles
 
 import msgspec
 
-from bench.table import Result, print_rows
+from bench.summary import Result
+from bench.table import print_rows
 from bench.works import Work
 
 _SMALL = 0.2e-6

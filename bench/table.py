@@ -1,144 +1,205 @@
-"""The benchmark's results as text.
-
-Ratios to the floor, absolute figures beside them, Headrace's targets, and who used the CPU.
-"""
+"""The benchmark's results as Markdown tables: ratios to the floor, latency, CPU by process, and targets. Pure, but for printing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 
-import msgspec
+from bench.summary import FLOOR, Result, Spread, Summaries, Summary, spread
+from bench.targets import Verdict
+from bench.works import Reading, Work
 
-from bench.works import TARGETS, Reading, Work
-
-
-class Result(msgspec.Struct, frozen=True):
-    """One contestant's round of one work. CPU in seconds and memory in KB are by role; ``p99`` is the median of the rounds'."""
-
-    contestant: str
-    work: str
-    cpu: dict[str, float] = {}
-    memory: dict[str, float] = {}
-    reading: Reading | None = None
-    fault: str = ""
-    p99: float = 0.0
-
-    def total_cpu(self) -> float:
-        """Return the whole tree's CPU per chunk, so that works that were given up compare."""
-        return self.cpu_of(None)
-
-    def cpu_of(self, role: str | None) -> float:
-        """Return the CPU per chunk of the processes with this role; ``None``: of the whole tree."""
-        seconds = sum(self.cpu.values()) if role is None else self.cpu.get(role, 0.0)
-        return seconds / max(self.reading.chunks if self.reading else 0, 1)
-
-    def total_memory(self) -> float:
-        """Return the whole tree's growth in KB per answer held."""
-        return sum(self.memory.values()) / max(self.reading.held if self.reading else 0, 1)
+Rows = list[list[str]]
+Cell = Callable[[Summary], str]
+_SHOWN_DECIMALS = 10
+"""Below this, a ratio and a latency have one decimal."""
 
 
-Results = dict[tuple[str, str], Result]
-Cell = Callable[[Result, Result | None], str]
+def ratio_rows(names: Sequence[str], works: Sequence[Work], found: Summaries, absolute: bool = False) -> Rows:
+    """Return the table of CPU as a multiple of the floor's, with titles: a row for each contestant that has results.
+
+    ``absolute``: with the microseconds in each cell; without, the floor alone has them.
+    """
+    columns = _columns(works, absolute)
+    rows = [["", *(title for title, _, _ in columns)]]
+    for name in names:
+        cells = [_cell(found.get((name, work)), cell) for _, work, cell in columns]
+        if any(cells):
+            rows.append([name, *cells])
+    return rows
 
 
-def print_tables(names: Sequence[str], works: Sequence[Work], results: Results) -> None:
-    """Print everything."""
-    for work in works:
-        print(f"{work.name:4} {work.shows}")
-    print("\ntimes the floor (CPU µs of the whole client-side tree per chunk; W3: per request)")
-    columns = _columns([work.name for work in works])
-    rows = [[name, *(_cell(results, name, work, cell) for _, work, cell in columns)] for name in names]
-    target = ["target for headrace", *(TARGETS.get(title, "") for title, _, _ in columns)]
-    at = names.index("headrace") + 1 if "headrace" in names else len(rows)
-    print_rows(["", *(title for title, _, _ in columns)], [*rows[:at], target, *rows[at:]])
-    print("\np50 / p99 in ms: of a chunk from the provider's write to the reader, of the first chunk from the call")
-    titles: list[str] = []
-    for work in works:
-        titles += [f"{work.name} chunk"] if work.is_stamped else []
-        titles += [f"{work.name} first"] if not work.stays_open else []
-    print_rows(["", *titles], [[name, *(_latency(results, name, title) for title in titles)] for name in names])
-    print("\nCPU µs per chunk or request by process")
-    for result in (results.get((name, work.name)) for name in names for work in works if not work.stays_open):
-        if result is not None and result.reading is not None and len(result.cpu) > 1:
-            parts = ", ".join(f"{role} {_per_chunk(result, cpu):.1f}" for role, cpu in sorted(result.cpu.items()))
-            reading = result.reading
-            print(f"  {result.contestant} {result.work}: {parts}; {reading.chunks} chunks in {reading.deltas} deltas")
-    _print_faults(results)
-
-
-def _columns(works: Sequence[str]) -> list[tuple[str, str, Cell]]:
+def latency_rows(names: Sequence[str], works: Sequence[Work], found: Summaries) -> Rows:
+    """Return the table of latencies, p50 / p99 in milliseconds: of a chunk, and of the first chunk."""
     columns: list[tuple[str, str, Cell]] = []
-    for name in works:
-        if name == "W4":
-            columns.append((name, name, _memory))
-            continue
-        columns.append((name, name, _ratio))
-        if name == "W2":
-            columns += [("W2 chunks/s", name, _speed), ("W2 held", name, _held), ("W2 p99", name, _p99)]
-    return columns
+    for work in works:
+        if work.is_stamped:
+            columns.append((f"{work.name} chunk", work.name, _chunk_latency))
+        if not work.stays_open:
+            columns.append((f"{work.name} first", work.name, _first_latency))
+    rows = [["", *(title for title, _, _ in columns)]]
+    for name in names:
+        cells = [_cell(found.get((name, work)), cell) for _, work, cell in columns]
+        if any(cells):
+            rows.append([name, *cells])
+    return rows
 
 
-def _cell(results: Results, name: str, work: str, cell: Cell) -> str:
-    result = results.get((name, work))
-    if result is None:
-        return ""
-    return cell(result, results.get(("floor", work))) if result.reading is not None else "failed"
+def process_rows(names: Sequence[str], works: Sequence[Work], found: Summaries) -> Rows:
+    """Return the table of CPU by process in microseconds per chunk, for contestants with more than one process."""
+    counted = [work.name for work in works if not work.stays_open]
+    rows = [["", "process", *counted]]
+    for name in names:
+        mine = {work: summary for work in counted if (summary := found.get((name, work))) is not None}
+        roles = sorted({role for summary in mine.values() for role in summary.roles()})
+        if len(roles) > 1:
+            rows += [
+                [name, role, *(f"{mine[work].micro(role):.1f}" if work in mine else "" for work in counted)]
+                for role in roles
+            ]
+    return rows
 
 
-def _per_chunk(result: Result, seconds: float) -> float:
-    return seconds / max(result.reading.chunks if result.reading else 0, 1) * 1e6
+def target_rows(found: Sequence[Verdict]) -> Rows:
+    """Return the table of targets: the figure of each round, and in how many rounds the target is met."""
+    rows = [["target", "", "rounds", "met"]]
+    for verdict in found:
+        target = verdict.target
+        figures = ", ".join(target.word(value) for value in verdict.figures)
+        rows.append([target.title, target.wanted, figures, f"{verdict.met} of {len(verdict.figures)}"])
+    return rows
 
 
-def _ratio(result: Result, floor: Result | None) -> str:
-    cpu = result.total_cpu()
-    ratio = f"{cpu / floor.total_cpu():.1f} " if floor is not None and floor.reading is not None else ""
-    wrong = f" {result.reading.faults} faults" if result.reading and result.reading.faults else ""
-    return f"{ratio}({cpu * 1e6:.1f}){wrong}"
+def by_streams_rows(names: Sequence[str], works: Sequence[Work], found: Summaries) -> Rows:
+    """Return the table of CPU per chunk in microseconds by the number of streams."""
+    rows = [["streams at once", *(str(work.at_once) for work in works)]]
+    for name in names:
+        cells = [_cell(found.get((name, work.name)), lambda summary: f"{summary.micro():.1f}") for work in works]
+        if any(cells):
+            rows.append([name, *cells])
+    return rows
 
 
-def _speed(result: Result, _: Result | None) -> str:
-    return f"{result.reading.chunks / result.reading.seconds:,.0f}" if result.reading else ""
+def provider_line(results: Sequence[Result], work: str) -> str:
+    """Return what share of one core the provider used, contestant by contestant, or an empty string without results.
+
+    A provider that uses a whole core is as slow as the contestant or slower.
+    """
+    shares: dict[str, list[float]] = {}
+    for result in results:
+        if result.work == work and result.reading is not None and result.reading.seconds:
+            shares.setdefault(result.contestant, []).append(result.provider_cpu / result.reading.seconds)
+    return ", ".join(f"{name} {max(values):.0%}" for name, values in shares.items())
 
 
-def _held(result: Result, _: Result | None) -> str:
-    return str(result.reading.held) if result.reading else ""
-
-
-def _p99(result: Result, _: Result | None) -> str:
-    return _milliseconds(result.p99) + " ms"
-
-
-def _memory(result: Result, _: Result | None) -> str:
-    if result.reading is None or not result.reading.held:
-        return "none held"
-    wrong = f" {result.reading.faults} faults" if result.reading.faults else ""
-    return f"{result.total_memory():.0f} KB{wrong}"
-
-
-def _latency(results: Results, name: str, title: str) -> str:
-    work, kind = title.split()
-    result = results.get((name, work))
-    if result is None or result.reading is None:
-        return ""
-    figures = result.reading.latency if kind == "chunk" else result.reading.first
-    return " / ".join(_milliseconds(figure) for figure in figures)
-
-
-def _milliseconds(value: float) -> str:
-    return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
-
-
-def _print_faults(results: Results) -> None:
-    lines = [(result, result.fault or (result.reading.fault if result.reading else "")) for result in results.values()]
-    if any(fault for _, fault in lines):
-        print("\nfaults")
-    for result, fault in lines:
-        if fault:
-            print(f"  {result.contestant} {result.work}: {result.reading.faults if result.reading else 'all'}: {fault}")
+def markdown(rows: Sequence[Sequence[str]], bold: str = "") -> str:
+    """Return rows, titles first, as a Markdown table without padding. The name in the row ``bold`` is set in bold."""
+    titles, *others = rows
+    marked = [[f"**{row[0]}**" if bold and row[0] == bold else row[0], *row[1:]] for row in others]
+    lines = [titles, ["---"] * len(titles), *marked]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def print_rows(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a Markdown table."""
+    """Print a Markdown table with padding."""
     widths = [max(len(row[column]) for row in [titles, *rows]) for column in range(len(titles))]
     for row in [titles, ["-" * width for width in widths], *rows]:
         print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |")
+
+
+def print_table(title: str, rows: Rows) -> None:
+    """Print a table under its title, if it has any row."""
+    if len(rows) > 1:
+        print(f"\n{title}")
+        print_rows(rows[0], rows[1:])
+
+
+def print_faults(found: Mapping[tuple[str, str], Summary]) -> None:
+    """Print what went wrong, if anything."""
+    wrong = [summary for summary in found.values() if summary.fault]
+    if wrong:
+        print("\nfaults")
+    for summary in wrong:
+        count = summary.faults if summary.rounds else "all"
+        print(f"  {summary.contestant} {summary.work}: {count}: {summary.fault}")
+
+
+def _columns(works: Sequence[Work], absolute: bool) -> list[tuple[str, str, Cell]]:
+    ratio = _ratio_and_micro if absolute else _ratio
+    columns: list[tuple[str, str, Cell]] = []
+    for work in works:
+        if work.stays_open:
+            columns.append((f"{work.name} KB", work.name, _memory))
+            continue
+        columns.append((work.name, work.name, ratio))
+        if work.name == "W2":
+            columns += [("W2 chunks/s", "W2", _speed), ("W2 held", "W2", _held), ("W2 p99", "W2", _p99)]
+    return columns
+
+
+def _cell(summary: Summary | None, cell: Cell) -> str:
+    if summary is None:
+        return ""
+    return cell(summary) if summary.rounds else "failed"
+
+
+def _ratio(summary: Summary) -> str:
+    if not summary.ratios:
+        return f"{summary.micro():.1f} µs{_wrong(summary)}"
+    absolute = f" = {summary.micro():.1f} µs" if summary.contestant == FLOOR else ""
+    return _words(spread(summary.ratios), _times) + absolute + _wrong(summary)
+
+
+def _ratio_and_micro(summary: Summary) -> str:
+    ratio = f"{_words(spread(summary.ratios), _times)}, " if summary.ratios else ""
+    return f"{ratio}{summary.micro():.1f} µs{_wrong(summary)}"
+
+
+def _words(values: Spread, word: Callable[[float], str]) -> str:
+    low, middle, high = (word(value) for value in (values.low, values.middle, values.high))
+    return middle if low == middle == high else f"{middle} ({low} to {high})"
+
+
+def _times(value: float) -> str:
+    return f"{value:.1f}" if value < _SHOWN_DECIMALS else f"{value:.0f}"
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.1f}" if value < _SHOWN_DECIMALS else f"{value:,.0f}"
+
+
+def _wrong(summary: Summary) -> str:
+    return f", {summary.faults} faults" if summary.faults else ""
+
+
+def _speed(summary: Summary) -> str:
+    return f"{summary.of_readings(lambda reading: reading.chunks / reading.seconds).middle:,.0f}"
+
+
+def _held(summary: Summary) -> str:
+    return f"{summary.of_readings(lambda reading: reading.held).low:.0f}"
+
+
+def _p99(summary: Summary) -> str:
+    return f"{_words(summary.of_readings(lambda reading: reading.latency[1]), _milliseconds)} ms"
+
+
+def _memory(summary: Summary) -> str:
+    if not all(result.reading and result.reading.held for result in summary.rounds):
+        return "none held"
+    return _words(summary.over_rounds(Result.total_memory), lambda value: f"{value:.0f}") + _wrong(summary)
+
+
+def _chunk_latency(summary: Summary) -> str:
+    return _pair(summary, lambda reading: reading.latency)
+
+
+def _first_latency(summary: Summary) -> str:
+    return _pair(summary, lambda reading: reading.first)
+
+
+def _pair(summary: Summary, figures: Callable[[Reading], list[float]]) -> str:
+    return " / ".join(
+        _milliseconds(median(figures(result.reading)[place] for result in summary.rounds if result.reading))
+        for place in (0, 1)
+    )

@@ -1,4 +1,4 @@
-"""The works that are measured: what is asked for, what must arrive, and what Headrace aims at.
+"""The works that are measured: what is asked for, what must arrive, and what a contestant reports.
 
 Never measures anything itself.
 """
@@ -11,6 +11,8 @@ import msgspec
 
 STAMP_LENGTH = 17
 """Characters in a chunk of a paced work: 16 digits, microseconds of the provider's clock as it writes, and a blank."""
+CURVE_SHARES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1.0)
+"""Of the chunks: at these shares the curve of latencies is told."""
 MESSAGES = [{"role": "user", "content": "count"}]
 MODEL = "gpt-4o"
 
@@ -19,7 +21,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     """``requests`` requests, ``at_once`` of them open, each answered by ``chunks`` chunks ``pace`` seconds apart.
 
     Without ``streams`` each request is answered in one JSON body. With ``stays_open`` the stream falls silent after its chunks. The
-    work is given up after ``limit`` seconds.
+    work is given up after ``limit`` seconds. With ``is_by_streams`` it is a point of the curve that shows the cost by the number of
+    streams.
     """
 
     name: str
@@ -31,6 +34,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     one_write: bool = False
     streams: bool = True
     stays_open: bool = False
+    is_by_streams: bool = False
     limit: float = 15.0
 
     @property
@@ -85,20 +89,22 @@ WORKS = [
     Work(name="W2L", shows="20 streams of 100 chunks, 20 ms", requests=20, at_once=20, chunks=100, pace=0.02),
     Work(name="W3", shows="2,000 calls without stream", requests=2000, at_once=64, chunks=1, streams=False),
     Work(name="W4", shows="500 streams left open", requests=500, at_once=500, chunks=1, stays_open=True),
+    *(
+        Work(
+            name=f"C{streams}",
+            shows=f"{streams} streams of {chunks} chunks, 20 ms"
+            if streams > 1
+            else f"1 stream of {chunks} chunks, 20 ms",
+            requests=streams,
+            at_once=streams,
+            chunks=chunks,
+            pace=0.02,
+            is_by_streams=True,
+        )
+        for streams, chunks in ((1, 200), (5, 100), (20, 50), (50, 50), (100, 50), (200, 50), (500, 50))
+    ),
 ]
-
-TARGETS = {
-    "W1": "≤ 1.5",
-    "W1b": "≤ 1.6",
-    "W2": "≤ 2.0",
-    "W2 held": "500",
-    "W2 p99": "≤ 5 ms",
-    "W2M": "≤ 3",
-    "W2L": "≤ 4.2",
-    "W3": "≤ 5",
-    "W4": "≤ 15 KB",
-}
-"""Of PERFORMANCE.md, by the columns of the table."""
+USUAL_WORKS = [work.name for work in WORKS if not work.is_by_streams]
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,5 +121,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """Time to first chunk, from the call: p50 and p99."""
     latency: list[float]
     """From the provider's write to the reader: p50 and p99. Stamped works only."""
+    latency_curve: list[float] = []
+    """The same at each share of ``CURVE_SHARES``."""
     faults: int = 0
     fault: str = ""

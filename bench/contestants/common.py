@@ -20,7 +20,7 @@ from typing import Protocol
 import msgspec
 import uvloop
 
-from bench.works import STAMP_LENGTH, Reading, Work
+from bench.works import CURVE_SHARES, STAMP_LENGTH, Reading, Work
 
 BASE_URL = os.environ.get("OPENAI_BASE_URL", "")
 API_KEY = os.environ.get("OPENAI_API_KEY", "")
@@ -77,15 +77,16 @@ def _converse(do: Callable[[Work], list[TimedAnswer]]) -> None:
     if faults := _faults(warm_up, do(warm_up)):
         raise SystemExit(f"warm-up: {faults[0]}")
     gc.collect()
-    _say("warm")
+    say("warm")
     started = monotonic()
     answers = do(work)
     seconds = monotonic() - started
-    _say("done")
+    say("done")
     print(msgspec.json.encode(_reading(work, answers, seconds)).decode(), flush=True)
 
 
-def _say(word: str) -> None:
+def say(word: str) -> None:
+    """Tell the benchmark where the contestant is, and wait until it has measured."""
     print(word, flush=True)
     sys.stdin.readline()
 
@@ -160,6 +161,7 @@ def _reading(work: Work, answers: list[TimedAnswer], seconds: float) -> Reading:
         held=_held(work, answers),
         first=[quantile(first, 0.5), quantile(first, 0.99)],
         latency=[quantile(latency, 0.5), quantile(latency, 0.99)],
+        latency_curve=[quantile(latency, share) for share in CURVE_SHARES] if latency else [],
         faults=len(faults),
         fault=faults[0] if faults else "",
     )

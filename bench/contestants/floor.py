@@ -99,12 +99,12 @@ class FloorConnection(asyncio.Protocol):
 class Floor:
     """Connections that are kept alive, and the head of every request."""
 
-    def __init__(self) -> None:
-        parts = urlsplit(BASE_URL)
+    def __init__(self, base_url: str = BASE_URL, key: str = API_KEY) -> None:
+        parts = urlsplit(base_url)
         self._host, self._port = parts.hostname or "", parts.port or 80
         self._idle: list[FloorConnection] = []
         self._head = (
-            f"POST {parts.path}/chat/completions HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {API_KEY}\r\n"
+            f"POST {parts.path}/chat/completions HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {key}\r\n"
             "Content-Type: application/json\r\nContent-Length: "
         ).encode()
 
