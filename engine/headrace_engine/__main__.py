@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from headrace_engine.broker.shared_budget import SharedBudget
     from headrace_engine.broker.spending_thread import SpendingThread
 
+_HELP = partial(argparse.HelpFormatter, width=100)
+"""A width that is given: to find one, argparse would import ``shutil`` and its compressors at each start."""
+
 
 def main() -> int:
     """Run the process that the command line names; return its exit code."""
@@ -41,7 +44,9 @@ def main() -> int:
 
 
 def _main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m headrace_engine", description="A Headrace engine.")
+    parser = argparse.ArgumentParser(
+        prog="python -m headrace_engine", description="A Headrace engine.", formatter_class=_HELP
+    )
     parser.add_argument("role", nargs="?", choices=["supervisor", "broker", "collector", "check"], default="supervisor")
     parser.add_argument("--directory", type=Path, required=True, help="where its sockets are; for its owner only")
     parser.add_argument("--parent", type=int, help="the process to end with")

@@ -21,6 +21,8 @@ from headrace.process.standard_streams import guarded
 from headrace.settings.known_secrets import provider_secrets, proxy_secrets
 from headrace.settings.settings import load_settings
 
+_HELP = partial(argparse.HelpFormatter, width=100)
+"""A width that is given: to find one, argparse would import ``shutil`` and its compressors at each start."""
 _BAD_SETTINGS = 2
 _MMAP_THRESHOLD = -3
 """A parameter of glibc's ``mallopt``: blocks from this size on are their own."""
@@ -33,7 +35,9 @@ def main() -> int:
 
 
 def _main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m headrace_workers", description="A Headrace worker.")
+    parser = argparse.ArgumentParser(
+        prog="python -m headrace_workers", description="A Headrace worker.", formatter_class=_HELP
+    )
     parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--name", required=True)
