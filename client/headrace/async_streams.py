@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, cast
 from headrace.errors import HeadraceError
 from headrace.runs.delivery import Delivery, RunHandle
 from headrace.runs.outcome import ResultOrError
+from headrace.runs.task_alarm import is_own_turn
 from headrace.streams import LOOK_AGAIN, EndedError, Reader, Stream, public_event
 from headrace.text.foreign_attributes import knows_foreign_attributes
 from headrace.types import StreamEvent, StreamResult, T_co
@@ -191,11 +192,14 @@ class AsyncResultFuture(asyncio.Future[Any]):
         self._answer = reader
         delivery.check_may_wait()
         delivery.attach(self)
+        delivery.task_waits(loop)
 
     def resolve(self, result: ResultOrError) -> None:
         """Resolve with the outcome, in the future's own event loop. Any thread may call it."""
+        loop = self.get_loop()
         try:
-            self.get_loop().call_soon_threadsafe(self._resolve, result)
+            call = loop.call_soon if is_own_turn(loop) else loop.call_soon_threadsafe
+            call(self._resolve, result)
         except Exception:  # noqa: BLE001 - a loop of any make
             return  # the loop is closed: no task can wait
 

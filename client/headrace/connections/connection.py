@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from headrace.connections.engine_runs import EngineRuns
 from headrace.connections.engine_source import EngineSource
@@ -15,6 +16,9 @@ from headrace.errors import EngineUnavailableError, HeadraceError
 from headrace.runs.open_runs import OpenRun, OpenRuns
 from headrace.transport.reactor import Reactor
 from headrace.wire.messages import FlushResult, RestartAnswer, Status
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Connection:
@@ -48,13 +52,17 @@ class Connection:
             for run in runs:
                 self._open_runs.give_up(run, self._lost())  # the thread may have ended before it began this run
 
+    def task_waits(self, loop: asyncio.AbstractEventLoop) -> None:
+        """A task of ``loop``, which runs in this thread, waits for a run. The loop may read the sockets itself from now on."""
+        self._reactor.offer(loop)
+
     def post_later(self, delay: float, action: Callable[[], None]) -> None:
         """Call ``action`` on the I/O thread, in ``delay`` seconds."""
         self._reactor.call(partial(self._reactor.call_later, delay, action))
 
     def post_abort(self, delivery: OpenRun) -> None:
         """Abort a run."""
-        self._post(self._engine_runs.abort, delivery)
+        self._reactor.call_now(partial(self._engine_runs.guard, self._engine_runs.abort, delivery))
 
     def post_withdraw(self, runs: Sequence[OpenRun], error: HeadraceError) -> None:
         """End the runs that are not on a worker, with ``error``. The others go on."""

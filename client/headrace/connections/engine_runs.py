@@ -26,7 +26,7 @@ from headrace.errors import (
     RunError,
 )
 from headrace.files.engine_directory import is_workers_endpoint
-from headrace.process.callbacks import log
+from headrace.process.callbacks import log, note_interrupt
 from headrace.process.clock import monotonic
 from headrace.process.history import open_history
 from headrace.runs.open_runs import OpenRun, OpenRuns
@@ -105,6 +105,7 @@ class EngineRuns:
 
     def _broke(self, error: BaseException) -> None:
         """A callback raised that was not about one run. End all runs, and close the links: later runs open new ones."""
+        note_interrupt(error)
         log(logger, logging.ERROR, "connection failed", error=error, extra={"address": self._source.address})
         self._workers.drop()
         with contextlib.suppress(Exception):
@@ -115,6 +116,7 @@ class EngineRuns:
             self._engine.fail_waiting(EngineUnavailableError(self._source.address, _fault(error)))
 
     def _fail_unexpectedly(self, delivery: OpenRun, error: BaseException, *, is_logged: bool = False) -> None:
+        note_interrupt(error)
         if not is_logged:
             log(
                 logger,

@@ -23,20 +23,27 @@ _IDLE = 5.0
 
 Jobs = list[Callable[[], object]]
 
-_marks = threading.local()
+thread_marks = threading.local()
+"""``is_io_thread``: whether the thread is an I/O thread, or does its work now. ``interrupt``: see :func:`note_interrupt`."""
 
 
 def mark_io_thread() -> None:
     """Mark the calling thread as an I/O thread."""
-    _marks.is_io_thread = True
+    thread_marks.is_io_thread = True
 
 
 def is_io_thread() -> bool:
-    """Return whether the caller runs on an I/O thread. An I/O thread must not wait, and must not run users' code.
+    """Return whether the caller runs on an I/O thread, or does its work now. It must not wait, and must not run users' code.
 
     Users' code can still run there: Python runs a finalizer in the thread that happens to collect garbage.
     """
-    return getattr(_marks, "is_io_thread", False)
+    return getattr(thread_marks, "is_io_thread", False)
+
+
+def note_interrupt(error: BaseException) -> None:
+    """Remember an exception that was caught, to be raised again at the end of a guest's turn, if it asks the program to end."""
+    if not isinstance(error, Exception):
+        thread_marks.interrupt = error
 
 
 class CallbackThreads:

@@ -45,6 +45,9 @@ class RunConnection(Protocol):
     def post_credit(self, delivery: Delivery, /) -> None:
         """Look at how much the reader has taken, and give credit."""
 
+    def task_waits(self, loop: asyncio.AbstractEventLoop, /) -> None:
+        """A task of ``loop``, which runs in this thread, waits for a run."""
+
 
 class ResultWaiter(Protocol):
     """A future that waits for the result."""
@@ -242,6 +245,7 @@ class Delivery:
         self.check_may_wait()
         waiter = TaskAlarm(loop)
         if self._may_wait(waiter):
+            self._connection.task_waits(loop)
             try:
                 await waiter.future
             finally:
@@ -273,6 +277,10 @@ class Delivery:
                     self._connection.post_credit(self)
                 return
         future.resolve(self.see_result())
+
+    def task_waits(self, loop: asyncio.AbstractEventLoop) -> None:
+        """A task of ``loop``, which runs in this thread, waits for the result."""
+        self._connection.task_waits(loop)
 
     def pin(self, future: ResultWaiter) -> None:
         """Keep ``future`` alive until the end of the run, because its waiters may not hold it."""

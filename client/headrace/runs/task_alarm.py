@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from headrace.process.callbacks import is_io_thread
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -32,7 +34,19 @@ def wake_tasks(to_wake: TasksToWake) -> None:
         _wake_loop(loop, futures)
 
 
+def is_own_turn(loop: asyncio.AbstractEventLoop) -> bool:
+    """Return whether ``loop`` reads the sockets itself just now. Then its tasks need no wake-up from another thread."""
+    if not is_io_thread():
+        return False
+    from asyncio import _get_running_loop  # a program without tasks does not import it
+
+    return _get_running_loop() is loop
+
+
 def _wake_loop(loop: asyncio.AbstractEventLoop, futures: list[asyncio.Future[None]]) -> None:
+    if is_own_turn(loop):
+        _resolve(futures)
+        return
     with contextlib.suppress(Exception):  # the loop is closed, and has no task left to wake
         loop.call_soon_threadsafe(_resolve, futures)
 

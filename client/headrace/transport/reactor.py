@@ -11,12 +11,20 @@ import heapq
 import logging
 import os
 import selectors
+import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
-from headrace.process.callbacks import log
+from headrace.process.callbacks import is_io_thread, log, thread_marks
 from headrace.process.clock import monotonic
+from headrace.process.watchdog import Alarm
+from headrace.transport.guest_loop import GUEST_CHECK, GUEST_GRACE, GuestLoop, Offers
+
+if TYPE_CHECKING:
+    import asyncio
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +36,12 @@ _NOTHING: _Watched = (None, None)
 
 
 class Reactor:
-    """Runs callbacks when descriptors are readable or take bytes, when a thread asks for it, and when a timer is due."""
+    """Runs callbacks when descriptors are readable or take bytes, when a thread asks for it, and when a timer is due.
+
+    Callbacks run one after the other, in turns. One thread at a time has a turn. Usually it is the thread of :meth:`run`. While the
+    reactor has a guest (``guest_loop.py``), the guest's thread reads the descriptors, and the thread of :meth:`run` runs the timers
+    and the calls of other threads. It takes all turns back when the guest is absent.
+    """
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -41,9 +54,18 @@ class Reactor:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_count = 0
         self._turn_end: list[Callable[[], None]] = []
-        # True while the thread waits for work. Only then must another thread write a wake-up.
+        self._turn = threading.Lock()
+        """Held by the thread that has a turn."""
+        # True while nobody has a turn. Only then must another thread wake whoever has the next one.
         self._is_idle = False
         self._is_stopping = False
+        self._alarm = Alarm()
+        """Wakes the thread of :meth:`run` while the reactor has a guest."""
+        self._offers = Offers()
+        # Only the thread of run() changes the guest. A candidate is the guest once that thread has left its wait.
+        self._guest: GuestLoop | None = None
+        self._candidate: GuestLoop | None = None
+        self._guests: WeakKeyDictionary[asyncio.AbstractEventLoop, GuestLoop] = WeakKeyDictionary()
         self.has_ended = False
         """Whether :meth:`run` has returned or raised. Then the loop runs no more callbacks."""
 
@@ -51,10 +73,26 @@ class Reactor:
         """Run ``action`` on the loop's thread soon. Safe from any thread, a signal handler or a finalizer."""
         self._calls.append(action)
         if self._is_idle:
-            self._is_idle = False
-            self.wake()
+            self._wake_next()
 
     call_soon = call  # asyncio's name
+
+    def call_now(self, action: Callable[[], None]) -> None:
+        """As :meth:`call`, and do not wait for a guest: it may be about to do something else."""
+        self._calls.append(action)
+        if self._guest is not None:
+            self._alarm.wake()
+        elif self._is_idle:
+            self._wake_next()
+
+    def _wake_next(self) -> None:
+        """Wake whoever has the next turn."""
+        guest = self._guest
+        if guest is None:
+            self._is_idle = False
+            self.wake()
+        elif not guest.come_soon():
+            self._alarm.wake()
 
     def wake(self) -> None:
         """End the present wait. If the pipe is full, another wake-up is on its way."""
@@ -62,12 +100,12 @@ class Reactor:
             os.write(self._wake_write, b"\0")
 
     def call_at(self, when: float, action: Callable[[], None]) -> None:
-        """Run ``action`` once ``time.monotonic()`` reaches ``when``. From the loop's thread only."""
+        """Run ``action`` once ``time.monotonic()`` reaches ``when``. In a turn only."""
         self._timer_count += 1
         heapq.heappush(self._timers, (when, self._timer_count, action))
 
     def call_later(self, delay: float, action: Callable[[], None]) -> None:
-        """Run ``action`` in ``delay`` seconds. From the loop's thread only."""
+        """Run ``action`` in ``delay`` seconds. In a turn only."""
         self.call_at(monotonic() + delay, action)
 
     def each_turn(self, action: Callable[[], None]) -> None:
@@ -114,22 +152,32 @@ class Reactor:
         """Make :meth:`run` return. Safe from any thread."""
         self._is_stopping = True
         self.wake()
+        self._alarm.wake()
 
     def run(self) -> None:
         """Run until :meth:`stop`, then close. What callbacks raise is logged. Raises only what ends the loop itself."""
         try:
             while not self._is_stopping:
-                self.turn()
+                if self._guest is None:
+                    self.turn()
+                    self._take_guest()
+                else:
+                    self._watch_guest(self._guest)
         finally:
+            self._guest = None
             self.has_ended = True
             self.close()
 
     def turn(self) -> None:
         """Wait for work, and run the callbacks that are due: one turn of the loop."""
         self._is_idle = True
-        wait = 0.0 if self._calls else self._wait()
-        ready = self._selector.select(wait)
-        self._is_idle = False
+        ready = self._selector.select(0.0 if self._calls else self._wait())
+        with self._turn:
+            self._is_idle = False
+            self._run(ready)
+
+    def _run(self, ready: Sequence[tuple[selectors.SelectorKey, int]]) -> None:
+        """Run the callbacks that are due."""
         for key, events in ready:
             # An earlier callback of this turn may have closed the descriptor, and even have opened another one with the same number.
             reader, writer = key.data
@@ -137,11 +185,100 @@ class Reactor:
                 self._guard(reader)
             if writer is not None and events & selectors.EVENT_WRITE and self._watched.get(key.fd) is key.data:
                 self._guard(writer)
-        for _ in range(len(self._calls)):
-            self._guard(self._calls.popleft())
+        calls = self._calls
+        for _ in range(len(calls)):
+            action = calls.popleft()
+            try:
+                self._guard(action)
+            except BaseException:
+                # A signal handler of the program has raised in the thread of the guest. The action may not have run.
+                calls.appendleft(action)
+                raise
         self._run_timers()
         for action in self._turn_end:
             self._guard(action)
+
+    # A guest: see guest_loop.py.
+
+    def offer(self, loop: asyncio.AbstractEventLoop) -> None:
+        """A task waits for a callback of this reactor. Make its event loop, which runs in this thread, the guest if that saves time."""
+        if self._guest is not None or not self._offers.is_enough(monotonic) or self._candidate is not None:
+            return
+        guest = self._guests.get(loop)
+        if guest is None:
+            try:
+                guest = self._guests[loop] = GuestLoop(loop, self._selector.fileno(), self.guest_turn)
+            except (OSError, TypeError):
+                return  # there is no descriptor, or the loop is of a kind that cannot be a key
+        if guest.begin(monotonic()):
+            self._candidate = guest
+            self.wake()
+
+    def _take_guest(self) -> None:
+        """Have the candidate as the guest."""
+        guest, self._candidate = self._candidate, None
+        if guest is not None:
+            self._guest = guest
+            self._is_idle = True
+            if self._calls:
+                self._alarm.wake()
+
+    def guest_turn(self, guest: GuestLoop) -> bool:
+        """Have a turn in the guest's thread. Return False if ``guest`` is not the guest any more.
+
+        If a signal handler of the program raises KeyboardInterrupt or SystemExit meanwhile, so does this.
+        """
+        if self._guest is not guest:
+            return self._candidate is guest
+        if is_io_thread() or self._turn.locked():
+            return True  # another thread has a turn, or a finalizer in a turn of this thread has run the loop
+        # A signal handler may raise between any two steps here: so each step that must not be left out is the first of a block.
+        marks = thread_marks
+        with self._turn:
+            try:
+                marks.is_io_thread = True
+                marks.interrupt = None
+                self._is_idle = False
+                self._run(self._selector.select(0.0))
+            finally:
+                marks.is_io_thread = False
+                self._is_idle = True
+        if self._calls:
+            self._wake_next()
+        if marks.interrupt is not None:
+            raise marks.interrupt
+        return True
+
+    def _watch_guest(self, guest: GuestLoop) -> None:
+        """Run timers and the calls of other threads, and look whether the guest has its turns."""
+        turns = guest.turns
+        is_called = self._alarm.wait(min(self._wait(), GUEST_CHECK))
+        if is_called or self._wait() <= 0.0:
+            self._own_turn()
+        elif guest.turns == turns and self._has_work():
+            self._alarm.wait(GUEST_GRACE)
+            if guest.turns == turns:
+                guest.was_absent()
+                self._take_back(guest)
+        elif guest.is_quiet(monotonic()):
+            self._take_back(guest)
+
+    def _own_turn(self) -> None:
+        """Run what does not come from descriptors."""
+        with self._turn:
+            self._is_idle = False
+            self._run(())
+            self._is_idle = True
+        if self._calls:
+            self._alarm.wake()
+
+    def _has_work(self) -> bool:
+        return bool(self._calls) or bool(self._selector.select(0.0))
+
+    def _take_back(self, guest: GuestLoop) -> None:
+        if self._guest is guest:
+            self._guest = None
+            self._offers.pause(monotonic())
 
     def close(self) -> None:
         """Release the descriptors; may be called twice."""
@@ -193,6 +330,14 @@ class GuardedLoop:
     def has_ended(self) -> bool:
         """Whether the loop has ended. Then it runs no more callbacks."""
         return self._reactor.has_ended
+
+    def offer(self, loop: asyncio.AbstractEventLoop) -> None:
+        """A task of ``loop``, which runs in this thread, waits for a callback. See :meth:`Reactor.offer`."""
+        self._reactor.offer(loop)
+
+    def call_now(self, action: Callable[[], None]) -> None:
+        """Run ``action`` as soon as possible. See :meth:`Reactor.call_now`."""
+        self._reactor.call_now(partial(self.run, action))
 
     def call(self, action: Callable[[], None]) -> None:
         """Run ``action`` on the loop's thread soon. Safe from any thread, a signal handler or a finalizer."""

@@ -28,6 +28,9 @@ class FakeConnection:
     def post_credit(self, _: Delivery, /) -> None:
         self.credits += 1
 
+    def task_waits(self, loop: object, /) -> None:
+        pass
+
 
 class FakeRun:
     """A run that is on a worker, with its delivery. The test is the I/O thread, and the worker."""
