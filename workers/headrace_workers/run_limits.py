@@ -36,6 +36,8 @@ class RunLimits:
         self._clients = clients
         self._loop = loop
         self._values_left = _VALUES_PER_TURN
+        self._most_runs = 0
+        """At least as many runs as the worker has: those of the last count, and all that came since."""
 
     def run_count(self) -> int:
         """Return how many runs the worker has."""
@@ -49,11 +51,13 @@ class RunLimits:
 
         The reason is empty if the run is taken.
         """
-        count = self.run_count()
-        if count >= self._exchanges:
-            return 0, "the worker has as many runs as it can"
-        if count >= self._most_of_one_client and self._run_count_of(client) >= self._most_of_one_client:
-            return 0, "the worker has the largest number of runs that one client may have"
+        self._most_runs += 1
+        if self._most_runs >= self._most_of_one_client:
+            count = self._most_runs = self.run_count()
+            if count >= self._exchanges:
+                return 0, "the worker has as many runs as it can"
+            if count >= self._most_of_one_client and self._run_count_of(client) >= self._most_of_one_client:
+                return 0, "the worker has the largest number of runs that one client may have"
         if (weight := self._weight(request)) is None:
             return 0, "the requests that came at the same time have too many values for one turn of the worker"
         if not self._has_room_for(client, weight):

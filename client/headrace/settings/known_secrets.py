@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -33,6 +32,8 @@ _CREDENTIAL = re.compile(
 _HOLDERS = ("headers", "authentication")
 """Objects in which a shorter name is enough, such as ``token``."""
 _MOST_VALUES = 10_000
+_PLAIN = frozenset({bool, float, int, type(None)})
+"""Types of values that hold no credential."""
 """Values of a request's options that are looked at: a request with millions of values must not hold up a worker."""
 _QUERY = re.compile(r"[?&#;]([^=?&#;]{1,100})=([^&#;]*)")
 
@@ -78,11 +79,10 @@ def request_secrets(tools: Iterable[Tool], options: Mapping[str, Any]) -> tuple[
     """Return the credentials in a run's own request, such as those for MCP servers: headers, tokens and keys, found by their names."""
     given = [tool.extra for tool in tools if tool.extra]
     if options:
-        given.append(dict(options))
-    if not given:
+        given.append(options)
+    if not given or not (found := list(_credentials(given))):
         return ()
-    found = [secret for holder, name in _credentials(given) for secret in header_secrets({name: holder[name]})]
-    return tuple(_unique(found))
+    return tuple(_unique(secret for holder, name in found for secret in header_secrets({name: holder[name]})))
 
 
 def without_credentials(tools: list[Tool]) -> list[Tool]:
@@ -104,14 +104,18 @@ def _credentials(given: list[Any]) -> Iterator[tuple[dict[str, Any], str]]:
     """Yield each credential in some options: the dict that holds it, and its name in that dict."""
     waiting = [("", value) for value in given if value]
     left = _MOST_VALUES
-    while waiting and left > 0:
+    while waiting:
         called, value = waiting.pop()
-        pairs = value.items() if isinstance(value, dict) else ((called, item) for item in value)
-        for name, item in itertools.islice(pairs, left):
+        is_dict = isinstance(value, dict)
+        for name, item in value.items() if is_dict else ((called, item) for item in value):
+            if left <= 0:
+                return
             left -= 1
+            if type(item) in _PLAIN:
+                continue
             if isinstance(item, dict | list):
                 waiting.append((name, item))
-            elif isinstance(item, str) and isinstance(value, dict) and _is_credential(name, called):
+            elif is_dict and isinstance(item, str) and _is_credential(name, called):
                 yield value, name
 
 

@@ -22,6 +22,7 @@ from headrace_workers.providers.shared.openai_refusals import (
     check_on_both,
     effort_of,
     has_functions,
+    says_no_effort,
 )
 from headrace_workers.providers.shared.provider_errors import request_failure
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderFailure
@@ -51,7 +52,7 @@ def choose(request: RunRequest, build: Build) -> tuple[str, HttpRequest]:
 
     Raises ProviderFailedError (``invalid_request``) if neither API takes the request.
     """
-    if not (request.tools or request.reasoning_effort or request.custom_options):
+    if not (request.tools or request.reasoning_effort) and says_no_effort(request.custom_options):
         order = _plain_order(request.model)
     else:
         order = _order(request)
@@ -75,7 +76,7 @@ def _order(request: RunRequest) -> tuple[str, str]:
 
 @lru_cache(maxsize=256)
 def _plain_order(model: str) -> tuple[str, str]:
-    """Return the order for a request without tools, effort and options: the model alone decides."""
+    """Return the order for a request without tools and effort: the model alone decides."""
     return _order(RunRequest(provider="", model=model, messages=[], stream=False))
 
 

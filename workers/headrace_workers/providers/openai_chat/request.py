@@ -22,7 +22,7 @@ from headrace_workers.providers.openai_chat.user_content import TEXT_FIELDS, ima
 from headrace_workers.providers.shared.extra_keys import ExtraKeys
 from headrace_workers.providers.shared.fitted_requests import with_fitted_schemas
 from headrace_workers.providers.shared.media import is_left_out, refused_in_answer, spoken_texts, with_files_as_text
-from headrace_workers.providers.shared.openai_refusals import check_chat, is_openai
+from headrace_workers.providers.shared.openai_refusals import check_chat, check_plain_chat, is_openai
 from headrace_workers.providers.shared.openai_schemas import openai_schemas
 from headrace_workers.providers.shared.provider_errors import request_failure
 from headrace_workers.providers.shared.refused_arguments import refuse_given
@@ -49,7 +49,7 @@ REASONING_FIELDS = ("reasoning_content", "reasoning")
 
 _MAX_STOP_SEQUENCES = 4
 
-_OPTIONS = OptionalFields(
+_OPTION_NAMES = (
     "temperature",
     "top_p",
     "frequency_penalty",
@@ -63,10 +63,24 @@ _OPTIONS = OptionalFields(
     "top_k",
 )
 """Arguments that have the same name here."""
+_OPTIONS = OptionalFields(*_OPTION_NAMES)
+_FIELDS = OptionalFields(
+    *_OPTION_NAMES,
+    "tools",
+    "tool_choice",
+    "response_format",
+    "stop_sequences",
+    "max_output_tokens",
+    "seed",
+    "metadata",
+)
+"""All arguments that add a field to the body. Most requests have none of them."""
 _REFUSED_BY_OPENAI = {"top_k": "use top_p"}
 _NAME_OF_SEED = {"mistral": "random_seed"}
 """Servers that know ``seed`` by another name."""
 
+_NESTED = ("stream_options",)
+"""Fields of the body that are merged with those of ``custom_options``."""
 _AZURE = "azure"
 _ROLES_OF_TEXT = frozenset(("user", "system", "developer"))
 _OPENAI_KEYS = ExtraKeys(
@@ -116,9 +130,13 @@ it."""
 
 def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
     """Return the HTTP request. Raises ProviderFailedError (``invalid_request``) for what the API cannot do."""
-    request = with_fitted_schemas(request, openai_schemas)
     headers = bearer_headers(api_key, stream=request.stream)
     is_openais_own = is_openai(settings)
+    url = settings.url("/chat/completions")
+    if not _FIELDS.has_any(request):
+        body = _plain_body(request, settings, is_openais_own=is_openais_own)
+        return HttpRequest(url, headers, encoded(body))
+    request = with_fitted_schemas(request, openai_schemas)
     has_openais_models = is_openais_own or settings.name == _AZURE
     body = _body(request, settings.name, is_openais_own=is_openais_own, has_openais_models=has_openais_models)
     # After the body: an error of the caller's own comes before a refusal of the API or of the model.
@@ -126,19 +144,45 @@ def build_request(request: RunRequest, settings: ProviderSettings, api_key: str 
         refuse_given(request, "OpenAI", _REFUSED_BY_OPENAI)
     if is_openais_own:
         check_chat(request)
-    return HttpRequest(settings.url("/chat/completions"), headers, encoded(body))
+    return HttpRequest(url, headers, encoded(body))
+
+
+def _plain_body(request: RunRequest, settings: ProviderSettings, *, is_openais_own: bool) -> dict[str, Any]:
+    """Return the body of a request without any of ``_FIELDS``."""
+    keys = _OPENAI_KEYS if is_openais_own or settings.name == _AZURE else _COMPATIBLE_KEYS
+    body = {"model": request.model, "messages": _messages(request, keys, is_openais_own=is_openais_own)}
+    if is_openais_own:
+        check_plain_chat(request.model)
+    if request.stream:
+        _ask_for_stream(body, is_openais_own=is_openais_own)
+    return merged(body, request.custom_options, _NESTED)
+
+
+def _messages(request: RunRequest, keys: ExtraKeys, *, is_openais_own: bool) -> list[dict[str, Any]]:
+    messages: list[dict[str, Any]] = []
+    is_plain = True
+    for message in request.messages:
+        if _is_plain(message):
+            messages.append({"role": message.role, "content": message.content})
+        else:
+            messages.append(_message(f"messages[{len(messages)}]", message, keys))
+            is_plain = False
+    if is_openais_own and not is_plain:
+        _drop_reasoning(messages)
+    return messages
+
+
+def _ask_for_stream(body: dict[str, Any], *, is_openais_own: bool) -> None:
+    body["stream"] = True
+    body["stream_options"] = {"include_usage": True}
+    if is_openais_own:
+        # Without it, OpenAI pads each chunk to hide the length of its text, which doubles the bytes to read.
+        body["stream_options"]["include_obfuscation"] = False
 
 
 def _body(request: RunRequest, server: str, *, is_openais_own: bool, has_openais_models: bool) -> dict[str, Any]:
     keys = _OPENAI_KEYS if has_openais_models else _COMPATIBLE_KEYS
-    messages = [
-        {"role": message.role, "content": message.content}
-        if _is_plain(message)
-        else _message(f"messages[{index}]", message, keys)
-        for index, message in enumerate(request.messages)
-    ]
-    if is_openais_own:
-        _drop_reasoning(messages)
+    messages = _messages(request, keys, is_openais_own=is_openais_own)
     body: dict[str, Any] = {"model": request.model, "messages": messages}
     if request.tools:
         body["tools"] = [_tool(f"tools[{index}]", tool, keys) for index, tool in enumerate(request.tools)]
@@ -153,12 +197,8 @@ def _body(request: RunRequest, server: str, *, is_openais_own: bool, has_openais
         body["max_completion_tokens" if has_openais_models else "max_tokens"] = request.max_output_tokens
     body |= _options(request, server)
     if request.stream:
-        body["stream"] = True
-        body["stream_options"] = {"include_usage": True}
-        if is_openais_own:
-            # Without it, OpenAI pads each chunk to hide the length of its text, which doubles the bytes to read.
-            body["stream_options"]["include_obfuscation"] = False
-    return merged(body, request.custom_options, ("stream_options",))
+        _ask_for_stream(body, is_openais_own=is_openais_own)
+    return merged(body, request.custom_options, _NESTED)
 
 
 def _options(request: RunRequest, server: str) -> dict[str, Any]:

@@ -67,6 +67,17 @@ def check_chat(request: RunRequest) -> None:
         raise _refusal("stop_sequences", f"{request.model} takes none", {"stop": request.stop_sequences})
 
 
+def check_plain_chat(model: str) -> None:
+    """Raise ProviderFailedError as :func:`check_chat` does for a request with messages and ``custom_options`` only."""
+    if (facts := facts_of(model)) is not None and not facts.on_chat:
+        raise _not_on_chat(model)
+
+
+def says_no_effort(options: dict[str, Any]) -> bool:
+    """Return whether ``custom_options`` surely say nothing of an effort."""
+    return _EFFORT_KEYS.isdisjoint(options)
+
+
 def check_on_both(request: RunRequest, *, is_chat: bool) -> None:
     """Raise ProviderFailedError if the model is known to refuse this request on both of OpenAI's APIs.
 
@@ -87,8 +98,7 @@ def check_on_both(request: RunRequest, *, is_chat: bool) -> None:
 def chat_refusal(request: RunRequest, facts: OpenAIModel) -> ProviderFailedError | None:
     """Return why Chat Completions as a whole refuses the model, or its functions; None if it does not."""
     if not facts.on_chat:
-        reason = f"Chat Completions does not have {request.model} (as of {AS_OF}): use the provider openai-responses"
-        return request_failure(reason, "model")
+        return _not_on_chat(request.model)
     if not has_functions(request) or facts.calls_tools_on_chat(effort_of(request)):
         return None
     reason = f"{request.model} calls no functions on Chat Completions"
@@ -99,6 +109,11 @@ def chat_refusal(request: RunRequest, facts: OpenAIModel) -> ProviderFailedError
             'give reasoning_effort="none", or use the provider openai-responses',
         )
     return request_failure(f"{reason} (as of {AS_OF}): {also}", "tools")
+
+
+def _not_on_chat(model: str) -> ProviderFailedError:
+    reason = f"Chat Completions does not have {model} (as of {AS_OF}): use the provider openai-responses"
+    return request_failure(reason, "model")
 
 
 def _check_effort(request: RunRequest, facts: OpenAIModel, option: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from headrace_workers.providers.shared.provider_errors import request_failure
 LOGPROBS_OF_RESPONSES = "message.output_text.logprobs"
 """The word of ``include`` that asks the Responses API for log probabilities."""
 
+_encode_json = msgspec.json.Encoder().encode
 _SEVERAL = frozenset(("n", "candidateCount", "generationConfig"))
 """Keys of ``custom_options`` that may ask for several answers."""
 _LOGPROBS = frozenset(("logprobs", "generationConfig", "include"))
@@ -42,7 +43,7 @@ def encoded(body: dict[str, Any]) -> bytes:
 def as_json(value: Any, where: str) -> bytes:
     """Return a value of the request as JSON; ``where`` is its path in the caller's arguments. See :func:`encoded`."""
     try:
-        data = msgspec.json.encode(value)
+        data = _encode_json(value)
         # The encoder writes null for NaN and infinity. Without a null there is nothing to look for.
         found = _no_number(value, where) if b"null" in data else None
     except RecursionError:
