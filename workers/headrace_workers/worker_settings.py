@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
 from collections.abc import Mapping
@@ -240,28 +239,17 @@ def clock_limits(request: RunRequest, config: EngineConfig, time_left: float | N
     Without streaming, nothing comes before the whole answer. Then the first-chunk and idle clocks run only if the
     caller sets them.
     """
-    first_chunk, idle, total = request.first_chunk_timeout, request.idle_timeout, request.total_timeout
-    limits = _clock_limits(config, request.stream, first_chunk, idle, total)
+    is_streamed = request.stream
+    limits = ClockLimits(
+        connect=config.connect_timeout,
+        first_chunk=request.first_chunk_timeout or (config.first_chunk_timeout if is_streamed else math.inf),
+        idle=request.idle_timeout or (config.idle_timeout if is_streamed else math.inf),
+        total=request.total_timeout or config.total_timeout,
+        reader=config.stalled_reader_timeout or math.inf,
+    )
     if time_left is None:
         return limits
     return msgspec.structs.replace(limits, spent=max(limits.total - time_left, 0.0))
-
-
-@functools.lru_cache(maxsize=256)
-def _clock_limits(
-    config: EngineConfig,
-    is_streamed: bool,
-    first_chunk: float | None,
-    idle: float | None,
-    total: float | None,
-) -> ClockLimits:
-    return ClockLimits(
-        connect=config.connect_timeout,
-        first_chunk=first_chunk or (config.first_chunk_timeout if is_streamed else math.inf),
-        idle=idle or (config.idle_timeout if is_streamed else math.inf),
-        total=total or config.total_timeout,
-        reader=config.stalled_reader_timeout or math.inf,
-    )
 
 
 def _provider_settings(name: str, config: ProviderConfig) -> ProviderSettings:

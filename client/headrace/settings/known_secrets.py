@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -32,6 +32,7 @@ _CREDENTIAL = re.compile(
 _HOLDERS = ("headers", "authentication")
 """Objects in which a shorter name is enough, such as ``token``."""
 _MOST_VALUES = 10_000
+_SHALLOW = 4
 _PLAIN = frozenset({bool, float, int, type(None)})
 """Types of values that hold no credential."""
 """Values of a request's options that are looked at: a request with millions of values must not hold up a worker."""
@@ -75,14 +76,25 @@ def header_secrets(headers: Mapping[str, str]) -> list[str]:
     return _unique(found)
 
 
-def request_secrets(tools: Iterable[Tool], options: Mapping[str, Any]) -> tuple[str, ...]:
+def request_secrets(tools: Sequence[Tool], options: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the credentials in a run's own request, such as those for MCP servers: headers, tokens and keys, found by their names."""
-    given = [tool.extra for tool in tools if tool.extra]
-    if options:
+    given = [tool.extra for tool in tools if tool.extra] if tools else []
+    if options and _may_hold_text(options, _SHALLOW):
         given.append(options)
     if not given or not (found := list(_credentials(given))):
         return ()
     return tuple(_unique(secret for holder, name in found for secret in header_secrets({name: holder[name]})))
+
+
+def _may_hold_text(values: Mapping[str, Any], room: int) -> bool:
+    """Return whether some options may hold a text. False is sure. ``room``: levels of nesting that are looked through."""
+    for item in values.values():
+        kind = type(item)
+        if kind in _PLAIN:
+            continue
+        if kind is not dict or not room or _may_hold_text(item, room - 1):
+            return True
+    return False
 
 
 def without_credentials(tools: list[Tool]) -> list[Tool]:

@@ -54,20 +54,24 @@ class Redactor:
 
     def redact(self, span: Span, content: SpanContent) -> Span:
         """Return the span with its redacted content, or with a note why it has no content."""
+        encoded, note = self.encoded(content)
+        return msgspec.structs.replace(span, content=encoded, content_note=note)
+
+    def encoded(self, content: SpanContent) -> tuple[bytes, str]:
+        """Return the redacted content for a span's ``content``, and the span's ``content_note``: why there is none, if there is none."""
         if not self._keeps_content:
-            return _without(span, POLICY)
+            return b"", POLICY
         try:
             kept = content if self._hook is None else self._redacted(self._hook, content)
         except Exception as error:  # noqa: BLE001 - a hook may raise anything
             self._warn(error)
-            return _without(span, FAILED)
+            return b"", FAILED
         if kept is None:
-            return _without(span, REDACTED)
+            return b"", REDACTED
         try:
-            encoded = encode_content(kept)
+            return encode_content(kept), ""
         except (TypeError, ValueError, OverflowError, RecursionError):
-            return _without(span, UNENCODABLE if self._hook is None else FAILED)
-        return msgspec.structs.replace(span, content=encoded, content_note="")
+            return b"", UNENCODABLE if self._hook is None else FAILED
 
     def redact_again(self, span: Span) -> Span:
         """Redact the content of a span that another process made."""

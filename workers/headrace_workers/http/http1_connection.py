@@ -294,7 +294,10 @@ class Http1Connection(asyncio.Protocol):
         fields = self._fields
         self._fields = []
         said = b"\n".join(fields)  # no field has a line end within
-        self._count_head(sum(map(len, fields)) + len(fields) // 2 * _FIELD_BYTES)
+        count = len(fields)
+        self._head_bytes += len(said) - max(count - 1, 0) + count // 2 * _FIELD_BYTES
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise BadResponseError(f"response head over {MAX_HEAD_BYTES} bytes")
         if status < 200:  # noqa: PLR2004 - informational: the response is still to come
             return
         headers = self._headers = _headers_of(said.decode("latin-1")) if fields else {}
@@ -412,8 +415,10 @@ class Http1Connection(asyncio.Protocol):
 
 def _headers_of(said: str) -> dict[str, str]:
     """Return the header fields of lines with names and values in turn. The values of a repeated field are joined by a comma."""
-    names, values = said.lower().split("\n")[::2], said.split("\n")[1::2]
-    headers = dict(zip(names, values, strict=True))
+    values = said.split("\n")
+    names = said.lower().split("\n")[::2]
+    del values[::2]
+    headers = dict(zip(names, values))  # noqa: B905 - they are of one length
     if len(headers) < len(names):
         headers = {}
         for name, value in zip(names, values, strict=True):

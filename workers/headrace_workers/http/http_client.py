@@ -145,6 +145,8 @@ class _Head(msgspec.Struct, frozen=True):
 
     pool: _Pool
     text: bytes
+    url: str
+    headers: tuple[tuple[str, str], ...]
 
 
 class HttpClient:
@@ -172,6 +174,7 @@ class HttpClient:
         self._user_agent = f"headrace/{VERSION}"
         self._pools: dict[HttpOrigin, _Pool] = {}
         self._heads: dict[tuple[str, tuple[tuple[str, str], ...]], _Head] = {}
+        self._last_head: _Head | None = None
         self._connecting: set[asyncio.Task[None]] = set()
         self._proxies = ProxyTransport(loop, self._tls_context, connect_timeout, linger, self._user_agent)
         self._is_closed = False
@@ -184,7 +187,11 @@ class HttpClient:
         if self._is_closed:
             return self._refuse(receiver, "connect", "the HTTP client is closed")
         try:
-            head = self._heads.get((request.url, request.headers)) or self._prepare(request)
+            head = self._last_head
+            # Most requests have the very address and headers of the one before: wire formats keep them.
+            if head is None or request.headers is not head.headers or request.url is not head.url:
+                head = self._heads.get((request.url, request.headers)) or self._prepare(request)
+                self._last_head = head
         except ValueError as error:
             return self._refuse(receiver, "settings", str(error))
         pool = head.pool
@@ -230,7 +237,7 @@ class HttpClient:
         text = request_head(origin, target, request.headers, self._user_agent)
         if len(self._heads) >= _MAX_HEADS:
             self._heads.clear()
-        head = self._heads[(request.url, request.headers)] = _Head(pool, text)
+        head = self._heads[(request.url, request.headers)] = _Head(pool, text, request.url, request.headers)
         return head
 
     def _open(self, pool: _Pool, exchange: DirectExchange) -> None:

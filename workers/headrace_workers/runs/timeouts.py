@@ -15,7 +15,7 @@ FINISH_GRACE = 2.0
 """Seconds that a response may take to end after its finish reason. Usage may come in that time."""
 
 
-class ClockLimits(msgspec.Struct, frozen=True, kw_only=True):
+class ClockLimits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The limit of each clock, in seconds. Infinity: the clock does not run.
 
     ``spent``: seconds of ``total`` that earlier attempts of the run have taken.

@@ -107,8 +107,10 @@ def begun_span(
     return request_stub(run.span_of or run.span_id, request, wall - queued, wall, queued, run.waited_for, [attempt])
 
 
-def ended_span(stub: Span, run: EndedRun, arrived: Moment, now: float) -> Span:
-    """Return the span of a run that has ended, without its content. ``now`` is in monotonic seconds."""
+def ended_span(
+    stub: Span, run: EndedRun, arrived: Moment, now: float, content: bytes = b"", content_note: str = ""
+) -> Span:
+    """Return the span of a run that has ended. ``now`` is in monotonic seconds. ``content``, ``content_note``: see :class:`Span`."""
     terminal = run.terminal
     outcome = outcome_of(terminal, run.request.provider)
     asked_at = arrived.monotonic - stub.queue_seconds
@@ -127,7 +129,7 @@ def ended_span(stub: Span, run: EndedRun, arrived: Moment, now: float) -> Span:
     if run.is_beaten:
         # The span of the attempt that was faster is the run's. This one only adds its attempt.
         beaten = msgspec.structs.replace(attempt, outcome=BEATEN, reason="another attempt was faster")
-        return msgspec.structs.replace(stub, attempts=[beaten])
+        return msgspec.structs.replace(stub, attempts=[beaten], content=content, content_note=content_note)
     finished = terminal if isinstance(terminal, Finished) else None
     return msgspec.structs.replace(
         stub,
@@ -144,11 +146,15 @@ def ended_span(stub: Span, run: EndedRun, arrived: Moment, now: float) -> Span:
         finish_reason=finished.finish_reason if finished else None,
         provider_finish_reason=finished.provider_finish_reason if finished else None,
         attempts=[attempt],
+        content=content,
+        content_note=content_note,
     )
 
 
-def refused_span(stub: Span, failed: Failed, arrived: Moment, now: float) -> Span:
-    """Return the span of a run that its worker refused to start."""
+def refused_span(
+    stub: Span, failed: Failed, arrived: Moment, now: float, content: bytes = b"", content_note: str = ""
+) -> Span:
+    """Return the span of a run that its worker refused to start. ``content``, ``content_note``: see :class:`Span`."""
     outcome = outcome_of(failed, stub.provider)
     ended_at = arrived.wall_at(now)
     ended = msgspec.structs.replace(
@@ -163,6 +169,8 @@ def refused_span(stub: Span, failed: Failed, arrived: Moment, now: float) -> Spa
         ended_at=ended_at,
         duration_seconds=now - arrived.monotonic + stub.queue_seconds,
         attempts=[ended],
+        content=content,
+        content_note=content_note,
     )
 
 

@@ -148,19 +148,23 @@ class Tracer:
             logger.exception("span cannot be begun", extra={"span_id": run.span_id})
             self._spans.dropped[FAILED] += 1
             return None
-        self.commit_soon()
+        if not self._is_commit_due:
+            self.commit_soon()
         return OpenSpan(self._count, stub, arrived, keeps_content=self._redactor.keeps_content)
 
     def start(self, run: Startable) -> None:
         """Call the run's ``start_now`` once its stub is written, at the end of this turn of the loop."""
         self._starting.append(run)
-        self.commit_soon()
+        if not self._is_commit_due:
+            self.commit_soon()
 
     def end(self, span: OpenSpan, facts: Callable[[], EndedRun]) -> None:
         """A run has ended. ``facts`` returns its facts. Call :meth:`commit` before its terminal message leaves."""
         try:
             run = facts()
-            self._keep(span, ended_span(span.stub, run, span.arrived, time.monotonic()), received_content(run))
+            content, note = self._encoded(received_content(run))
+            ended = ended_span(span.stub, run, span.arrived, time.monotonic(), content, note)
+            self._spool.end(span.number, encode_bounded(ended))
         except Exception:
             logger.exception("span cannot be ended", extra={"span_id": span.stub.span_id})
             self._keep_stub(span)
@@ -179,7 +183,9 @@ class Tracer:
         if (span := self.begin(run, request)) is None:
             return
         try:
-            self._keep(span, refused_span(span.stub, failed, span.arrived, time.monotonic()), request_content(request))
+            content, note = self._encoded(request_content(request))
+            refused = refused_span(span.stub, failed, span.arrived, time.monotonic(), content, note)
+            self._spool.end(span.number, encode_bounded(refused))
         except Exception:
             logger.exception("span of refused run cannot be ended", extra={"span_id": run.span_id})
             self._keep_stub(span)
@@ -245,12 +251,11 @@ class Tracer:
         self._flushes.append((request.token, self._spans.added))
         self._send()
 
-    def _keep(self, span: OpenSpan, ended: Span, content: SpanContent) -> None:
+    def _encoded(self, content: SpanContent) -> tuple[bytes, str]:
+        """Return the content as a span keeps it, and why there is none, if there is none."""
         if is_heavy(content):  # encoding it, to measure it, would take too long
-            finished = msgspec.structs.replace(ended, content=b"", content_note=TOO_LARGE)
-        else:
-            finished = self._redactor.redact(ended, content)
-        self._spool.end(span.number, encode_bounded(finished))
+            return b"", TOO_LARGE
+        return self._redactor.encoded(content)
 
     def _keep_stub(self, span: OpenSpan) -> None:
         """Keep the stub as the run's span: it says at least that the run began."""

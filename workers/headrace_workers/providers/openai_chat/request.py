@@ -130,7 +130,7 @@ it."""
 
 def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
     """Return the HTTP request. Raises ProviderFailedError (``invalid_request``) for what the API cannot do."""
-    headers = bearer_headers(api_key, stream=request.stream)
+    headers = bearer_headers(api_key, request.stream)
     is_openais_own = is_openai(settings)
     url = settings.url("/chat/completions")
     if not _FIELDS.has_any(request):

@@ -95,7 +95,7 @@ _REFUSED = {
 def build_request(request: RunRequest, settings: ProviderSettings, api_key: str | None) -> HttpRequest:
     """Return the HTTP request. Raises ProviderFailedError (``invalid_request``) for what the API cannot do."""
     request = with_fitted_schemas(request, openai_schemas)
-    headers = bearer_headers(api_key, stream=request.stream)
+    headers = bearer_headers(api_key, request.stream)
     body = _body(request, settings)
     return HttpRequest(settings.url("/responses"), headers, encoded(body))
 

@@ -77,8 +77,8 @@ def accept_headers(*, stream: bool) -> list[tuple[str, str]]:
 
 
 @functools.lru_cache(maxsize=256)
-def bearer_headers(api_key: str | None, *, stream: bool) -> tuple[tuple[str, str], ...]:
-    """Return the headers of an API that takes its key as a bearer token."""
+def bearer_headers(api_key: str | None, stream: bool) -> tuple[tuple[str, str], ...]:
+    """Return the headers of an API that takes its key as a bearer token. The same object for the same arguments."""
     key = [("authorization", f"Bearer {api_key}")] if api_key else []
     return (*accept_headers(stream=stream), *key)
 
@@ -92,9 +92,8 @@ def merged(body: dict[str, Any], options: dict[str, Any], nested: Sequence[str])
         return body
     result = body | options
     for name in nested:
-        mine, theirs = body.get(name), options.get(name)
-        if isinstance(mine, dict) and isinstance(theirs, dict):
-            result[name] = mine | theirs
+        if name in options and isinstance(mine := body.get(name), dict) and isinstance(options[name], dict):
+            result[name] = mine | options[name]
     return result
 
 
