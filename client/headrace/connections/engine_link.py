@@ -16,7 +16,7 @@ import msgspec
 
 from headrace.connections.client_spans import RunSpans
 from headrace.connections.engine_source import EngineSource
-from headrace.connections.run_links import Links, TurnLink, watch_start
+from headrace.connections.run_links import Links, TurnLink, start_failure, watch_start
 from headrace.errors import EngineUnavailableError, HeadraceError
 from headrace.process.callbacks import log
 from headrace.process.clock import monotonic
@@ -244,6 +244,10 @@ class EngineLink:
             self._lose(self._source.error(gone))
         elif link.is_welcomed:
             self._reopen_if_awaited()
+        elif self._awaited_since is not None and (
+            late := start_failure(self._source, self._awaited_since, self._connect_timeout)
+        ):
+            self._lose(late)  # each new link may end before its watch has looked at it
         else:
             # The broker ended the link before it answered, and may do so again: not at once.
             self._reactor.call_later(REOPEN_DELAY, self._reopen_if_awaited)

@@ -105,18 +105,28 @@ def watch_start(
 
     An embedded engine that is starting has longer: the machine may be busy, as with the start of many engines.
     """
-    deadline = began + timeout
 
     def look() -> None:
         if link.is_welcomed or not link.is_open:
             return
-        gone = source.why_gone()
-        if gone is None and (monotonic() < deadline or source.is_starting()):
+        error = start_failure(source, began, timeout)
+        if error is None:
             reactor.call_later(_START_CHECK_INTERVAL, look)
-            return
-        failed(source.error(gone or f"nothing answered within {timeout:g} s; {source.hint}{source.end_of_log()}"))
+        else:
+            failed(error)
 
     reactor.call_later(_START_CHECK_INTERVAL, look)
+
+
+def start_failure(source: EngineSource, began: float, timeout: float) -> HeadraceError | None:
+    """Return why a broker that has not answered is given up: it cannot answer, or has not within ``timeout`` seconds after ``began``.
+
+    None while it may still answer.
+    """
+    gone = source.why_gone()
+    if gone is None and (monotonic() < began + timeout or source.is_starting()):
+        return None
+    return source.error(gone or f"nothing answered within {timeout:g} s; {source.hint}{source.end_of_log()}")
 
 
 def watch_welcome(reactor: CallingLoop, link: WorkerLink, failed: Callable[[str], None]) -> None:
