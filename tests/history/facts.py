@@ -22,7 +22,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     close_within: float = 2.0
     """From an abort, or a client's death, to the closed connection at the provider. Generous: figures are measured elsewhere."""
-    max_runs_per_worker: int = 4096
+    max_runs_per_worker: int = 16_384
     overshoot: int = 0
     """Runs beyond that after a broker's crash."""
     max_calls: int = 4

@@ -107,7 +107,7 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     workers: Annotated[int, Meta(ge=0, le=1024)] = 0
     """How many worker processes to start; 0: one for every two processors, at least 1 and at most 8."""
-    max_runs_per_worker: Annotated[int, Meta(ge=1, le=1_000_000)] = 4096
+    max_runs_per_worker: Annotated[int, Meta(ge=1, le=1_000_000)] = 16_384
     max_waiting_runs: Annotated[int, Meta(ge=0, le=100_000_000)] = 100_000
     connect_timeout: Timeout = 10.0
     first_chunk_timeout: Timeout = 300.0

@@ -9,7 +9,7 @@ from headrace.wire.messages import Acquire
 from headrace_engine.broker.choice import NO_WORKERS_TIMEOUT, choose
 from headrace_engine.broker.client_shares import ClientShares
 from headrace_engine.broker.connected_workers import ConnectedWorkers
-from headrace_engine.broker.waiting_run import Wait, WaitCause, WaitingRun
+from headrace_engine.broker.waiting_run import Owner, Wait, WaitCause, WaitingRun
 
 
 def run(attempt: int = 1, avoid: tuple[int, ...] = (), since: float = 0.0) -> WaitingRun:
@@ -83,3 +83,20 @@ def test_a_client_that_has_its_share_waits_until_its_share_recovers() -> None:
 
     shares.unused({b"ann": 8}, 64, now=100.0)
     assert chosen(run(), large, shares) == Wait(WaitCause.CLIENT_SHARE, 160.0)
+
+
+class CountedShares(ClientShares):
+    """Counts how often a client's share is asked for."""
+
+    asked = 0
+
+    def room(self, epoch: int, owner: Owner, max_runs: int) -> int:
+        self.asked += 1
+        return super().room(epoch, owner, max_runs)
+
+
+def test_with_a_thousand_workers_the_share_of_a_client_is_asked_for_only_where_a_worker_may_be_the_best() -> None:
+    shares = CountedShares()
+
+    assert chosen(run(), workers(*[1] * 998, 0, 0), shares) == 999
+    assert shares.asked == 2
