@@ -20,8 +20,8 @@ from headrace.errors import ConfigurationError, EngineUnavailableError, Headrace
 from headrace.process.callbacks import is_io_thread
 from headrace.process.clock import monotonic
 from headrace.process.logs import log_in_program
-from headrace.runs.delivery import Delivery, RunHandle
-from headrace.runs.result_future import ResultFuture
+from headrace.runs.call_result import await_result, wait_for_result
+from headrace.runs.delivery import Delivery
 from headrace.settings.settings import (
     EMBEDDED,
     SpansConfig,
@@ -149,7 +149,7 @@ class Client(ToolClient, BatchClient):
         """
         reader = _typed_answer(response_type)
         delivery = self._start(arguments, reader, stream=stream)
-        return LocalStream(delivery, reader) if stream else cast("RunLocalResult", _wait(delivery, reader))
+        return LocalStream(delivery, reader) if stream else cast("RunLocalResult", wait_for_result(delivery, reader))
 
     @overload
     async def arun_local(
@@ -196,13 +196,13 @@ class Client(ToolClient, BatchClient):
         """
         import asyncio
 
-        asynchronous = _async_streams()
         reader = _typed_answer(response_type)
-        delivery = self._start(arguments, reader, stream=stream)
         if stream:
+            asynchronous = _async_streams()
+            delivery = self._start(arguments, reader, stream=stream)
             return cast("AsyncLocalStream[Any]", asynchronous.AsyncLocalStream(delivery, reader))
-        future = asynchronous.AsyncResultFuture(delivery, RunHandle(delivery), asyncio.get_running_loop(), reader)
-        return cast("RunLocalResult", await future)
+        loop = asyncio.get_running_loop()
+        return cast("RunLocalResult", await await_result(self._start(arguments, reader, stream=stream), loop, reader))
 
     def run_embedding(self, **arguments: Unpack[EmbeddingArguments]) -> RunEmbeddingResult:
         """Turn texts into vectors, one for each text.
@@ -212,15 +212,16 @@ class Client(ToolClient, BatchClient):
         Raises InvalidRequestError before anything is sent if an argument is wrong, or if the provider has no
         embeddings. Later it may raise any HeadraceError.
         """
-        return cast("RunEmbeddingResult", _wait(self._starter.start_embedding(self._number, self._begin(), arguments)))
+        delivery = self._starter.start_embedding(self._number, self._begin(), arguments)
+        return cast("RunEmbeddingResult", wait_for_result(delivery))
 
     async def arun_embedding(self, **arguments: Unpack[EmbeddingArguments]) -> RunEmbeddingResult:
         """Turn texts into vectors, from asyncio. As :meth:`run_embedding`."""
         import asyncio
 
+        loop = asyncio.get_running_loop()
         delivery = self._starter.start_embedding(self._number, self._begin(), arguments)
-        future = _async_streams().AsyncResultFuture(delivery, RunHandle(delivery), asyncio.get_running_loop())
-        return cast("RunEmbeddingResult", await future)
+        return cast("RunEmbeddingResult", await await_result(delivery, loop))
 
     def flush(self, timeout: float = 5.0) -> FlushCounts:
         """Wait until the spans of all ended runs are stored and every sink has taken them.
@@ -321,9 +322,9 @@ class Client(ToolClient, BatchClient):
         return f"<Client {self._address or EMBEDDED}>"
 
     def _start(self, arguments: RunArguments, reader: TypedAnswer | None, *, stream: bool) -> Delivery:
-        answer_format = None if reader is None else reader.response_type.response_format
+        response_type = None if reader is None else reader.response_type
         return self._starter.start_run(
-            self._number, self._begin(), arguments, stream=stream, answer_format=answer_format
+            self._number, self._begin(), arguments, stream=stream, response_type=response_type
         )
 
     def _begin(self) -> float:
@@ -406,11 +407,3 @@ def _typed_answer(response_type: object) -> TypedAnswer | None:
     from headrace.runs.typed_answer import typed_answer_of
 
     return typed_answer_of(response_type)
-
-
-def _wait(delivery: Delivery, reader: TypedAnswer | None = None) -> object:
-    result: ResultFuture[object] = ResultFuture(delivery, RunHandle(delivery), reader)
-    try:
-        return result.result()
-    finally:
-        delivery.abandon()  # has an effect only if an interrupt ended the wait

@@ -32,8 +32,8 @@ MAX_RETRIES = 100
 _EXPLICIT = ("stream", "response_type")
 """Arguments of ``run_local`` that are not in RunArguments."""
 
-_SPAN_ID = re.compile(r"sp_[0-9a-f]{16}")
-_TRACE_ID = re.compile(r"tr_[0-9a-f]{16}")
+SPAN_ID = re.compile(r"sp_[0-9a-f]{16}")
+TRACE_ID = re.compile(r"tr_[0-9a-f]{16}")
 
 
 class RequestContext(TypedDict):
@@ -87,7 +87,7 @@ def build_options(arguments: RunArguments | EmbeddingArguments) -> RunOptions:
     """Check the arguments that are not part of the request, and return them."""
     span_id = arguments.get("span_id")
     if span_id is not None:
-        span_id = checks.matches("span_id", span_id, _SPAN_ID, "'sp_' and 16 hex digits")
+        span_id = checks.matches("span_id", span_id, SPAN_ID, "'sp_' and 16 hex digits")
     key = checks.text("provider_api_key", arguments.get("provider_api_key"))
     if key is not None and (not key or not key.isascii() or not key.isprintable()):
         raise InvalidRequestError("takes a non-empty str of printable ASCII characters", "provider_api_key")
@@ -214,10 +214,10 @@ def _span_fields(arguments: RunArguments | EmbeddingArguments, trace_id: str) ->
     checks.instance("send_trace", send_trace, bool, "a bool")
     given = arguments.get("trace_id")
     if given is not None:
-        given = checks.matches("trace_id", given, _TRACE_ID, "'tr_' and 16 hex digits")
+        given = checks.matches("trace_id", given, TRACE_ID, "'tr_' and 16 hex digits")
     parent_span_id = arguments.get("parent_span_id")
     if parent_span_id is not None:
-        parent_span_id = checks.matches("parent_span_id", parent_span_id, _SPAN_ID, "'sp_' and 16 hex digits")
+        parent_span_id = checks.matches("parent_span_id", parent_span_id, SPAN_ID, "'sp_' and 16 hex digits")
     return {
         "tags": checks.strings("tags", arguments.get("tags")),
         "user_id": checks.text("user_id", arguments.get("user_id")),

@@ -21,6 +21,7 @@ from headrace.arguments.provider_access import ProviderAccess
 from headrace.arguments.run_arguments import EmbeddingArguments, RunArguments
 from headrace.arguments.trace_context import current_traceparent
 from headrace.connections.new_ids import new_id
+from headrace.connections.request_shapes import Field, RequestShapes, parts_of
 from headrace.connections.run_plans import RunPlans
 from headrace.pricing.prices import PriceTable
 from headrace.runs.delivery import Delivery
@@ -32,13 +33,14 @@ from headrace.wire.run_request import RunRequest
 
 if TYPE_CHECKING:
     from headrace.connections.connection import Connection
+    from headrace.schemas.response_type import ResponseType
 
 
 class PlannedRun(NamedTuple):
-    """A run that can be started, and its request."""
+    """A run that can be started, and its trace."""
 
     plan: RunPlan
-    request: RunRequest
+    trace_id: str
 
 
 class RunStarter:
@@ -61,6 +63,7 @@ class RunStarter:
         self._total_timeout = settings.engine.total_timeout
         self.prices = PriceTable(settings.prices)
         self._plans = RunPlans(configured, settings, is_embedded=address is None)
+        self._shapes = RequestShapes()
 
     def start_run(
         self,
@@ -69,21 +72,22 @@ class RunStarter:
         arguments: RunArguments,
         *,
         stream: bool,
-        answer_format: dict[str, Any] | None = None,
+        response_type: ResponseType | None = None,
     ) -> Delivery:
         """Check all arguments, then hand the run to the I/O thread. Raises InvalidRequestError, ConfigurationError.
 
-        ``owner``: the client's number. ``answer_format``: the ``response_format`` of a ``response_type``.
+        ``owner``: the client's number.
         """
-        return self._submit(owner, started_at, self.plan_run(arguments, stream=stream, answer_format=answer_format))
+        planned = self.plan_call(arguments, "messages", stream=stream, response_type=response_type)
+        return self._submit(owner, started_at, planned)
 
     def start_embedding(self, owner: int, started_at: float, arguments: EmbeddingArguments) -> Delivery:
         """Check all arguments, then hand the embedding to the I/O thread. See :meth:`start_run`."""
-        return self._submit(owner, started_at, self.plan_embedding(arguments))
+        return self._submit(owner, started_at, self.plan_call(arguments, "input"))
 
     def plan_run(
-        self, arguments: RunArguments, *, stream: bool, answer_format: dict[str, Any] | None = None
-    ) -> PlannedRun:
+        self, arguments: RunArguments, *, stream: bool, response_type: ResponseType | None = None
+    ) -> tuple[PlannedRun, RunRequest]:
         """Check all arguments, and return the run that they ask for. Raises InvalidRequestError, ConfigurationError."""
         check_names(arguments, RunArguments)
         options = build_options(arguments)
@@ -92,16 +96,41 @@ class RunStarter:
             arguments,
             stream=stream,
             original_paths=original_paths,
-            answer_format=answer_format,
+            answer_format=None if response_type is None else response_type.response_format,
             **self._context(),
         )
         return self._planned(options, request, original_paths)
 
-    def plan_embedding(self, arguments: EmbeddingArguments) -> PlannedRun:
+    def plan_embedding(self, arguments: EmbeddingArguments) -> tuple[PlannedRun, RunRequest]:
         """Check all arguments, and return the embedding that they ask for. See :meth:`plan_run`."""
         check_names(arguments, EmbeddingArguments)
         options = build_options(arguments)
         return self._planned(options, build_embedding_request(arguments, **self._context()), {})
+
+    def plan_call(
+        self,
+        arguments: Any,
+        field: Field,
+        *,
+        stream: bool = False,
+        response_type: ResponseType | None = None,
+    ) -> PlannedRun:
+        """Return the run that a call asks for. Calls of a known shape are not checked again.
+
+        ``field``: ``messages`` for a run, ``input`` for an embedding. Raises the same errors as :meth:`plan_run`.
+        """
+        parts = parts_of(
+            arguments, field, stream=stream, traceparent=current_traceparent(), response_type=response_type
+        )
+        shape = self._shapes.of(parts)
+        if parts is not None and shape is not None and (plan := shape.plan_of(parts, self.access)) is not None:
+            return PlannedRun(plan, parts.trace_id)
+        if field == "input":
+            planned, request = self.plan_embedding(arguments)
+        else:
+            planned, request = self.plan_run(arguments, stream=stream, response_type=response_type)
+        self._shapes.note(parts, planned.plan, request, arguments.get("provider_api_key"), response_type)
+        return planned
 
     def access(self, provider: str, api_key: str | None) -> ProviderAccess:
         """Return the key and the address of a run that starts now. ``api_key``: the caller's own, None for none."""
@@ -125,15 +154,17 @@ class RunStarter:
             "traceparent": current_traceparent(),
         }
 
-    def _planned(self, options: RunOptions, request: RunRequest, original_paths: OriginalPaths) -> PlannedRun:
+    def _planned(
+        self, options: RunOptions, request: RunRequest, original_paths: OriginalPaths
+    ) -> tuple[PlannedRun, RunRequest]:
         span_id = options.span_id or new_id("sp_")
-        return PlannedRun(self._plans.plan(span_id, options, request, original_paths, os.environ), request)
+        plan = self._plans.plan(span_id, options, request, original_paths, os.environ)
+        return PlannedRun(plan, request.trace_id), request
 
     def _submit(self, owner: int, started_at: float, planned: PlannedRun) -> Delivery:
         process = _client_process().current_process()
         connection = process.connection(self._address, self._connect_timeout, owner, self._total_timeout)
-        session, trace_id = session_of(planned.plan), planned.request.trace_id
-        delivery = Delivery(session, trace_id, started_at, connection, owner, self.prices)
+        delivery = Delivery(session_of(planned.plan), planned.trace_id, started_at, connection, owner, self.prices)
         process.submit(connection, delivery)
         self.prices.load()  # reading them takes a while the first time: so while the run is on its way
         return delivery

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 
@@ -101,32 +101,38 @@ def encode_request(request: RunRequest) -> bytes:
 
 
 class RequestPattern:
-    """Encodes many requests that differ only in one field and in their trace ids, in a fraction of the time.
+    """Encodes many requests that differ only in a few fields, in a fraction of the time.
 
-    ``request``: any of them. ``field``: ``messages`` or ``inputs``, the field that differs.
+    ``request``: any of them, in which none of these fields has its default. ``fields``: the fields that differ, in the
+    order in which RunRequest has them. Each value is a text, or a list.
 
     Raises ValueError if the encoded request cannot be taken apart.
     """
 
-    def __init__(self, request: RunRequest, field: Literal["messages", "inputs"]) -> None:
-        changes: dict[str, Any] = {field: _STAND_IN[field], "trace_id": _TRACE_STAND_IN}
-        encoded = encode_request(msgspec.structs.replace(request, **changes))
-        name = _encode(field)
-        before, rest = _parted(encoded, name + _encode(_STAND_IN[field]))
-        between, after = _parted(rest, _encode(_TRACE_STAND_IN))
-        self._before, self._between, self._after = before + name, between + _TRACE_LENGTH, after
+    def __init__(self, request: RunRequest, fields: Sequence[str]) -> None:
+        stand_ins = {name: _STAND_INS.get(name, f"stand-in of {name}") for name in fields}
+        changes: dict[str, Any] = dict(stand_ins)
+        rest = encode_request(msgspec.structs.replace(request, **changes))
+        pieces: list[bytes] = []
+        for name in fields:
+            before, rest = _parted(rest, _encode(name) + _encode(stand_ins[name]))
+            pieces.append(before + _encode(name))
+        self._pieces, self._last = pieces, rest
 
-    def encode(self, values: list[Any], trace_id: str) -> bytes:
-        """Return the encoded request with these messages or inputs, as they would be encoded in it.
+    def encode(self, values: Sequence[Any]) -> bytes:
+        """Return the encoded request with these values of the fields.
 
-        ``trace_id``: 19 ASCII characters. Raises the errors of msgspec for a value that cannot be encoded.
+        Raises the errors of msgspec for a value that cannot be encoded.
         """
-        return b"".join((self._before, _encode(values), self._between, trace_id.encode(), self._after))
+        parts: list[bytes] = []
+        for piece, value in zip(self._pieces, values, strict=True):
+            parts += (piece, _encode(value))
+        parts.append(self._last)
+        return b"".join(parts)
 
 
-_STAND_IN: dict[str, list[Any]] = {"messages": [], "inputs": [""]}
-_TRACE_STAND_IN = "tr_stand_in_of_16_c"
-_TRACE_LENGTH = _encode(_TRACE_STAND_IN)[:1]
+_STAND_INS: dict[str, Any] = {"messages": [], "inputs": [""]}
+"""Field → its stand-in, for fields that are no texts."""
 
 
 def _parted(data: bytes, mark: bytes) -> tuple[bytes, bytes]:
