@@ -147,11 +147,11 @@ def _ratio(summary: Summary) -> str:
     if not summary.ratios:
         return f"{summary.micro():.1f} µs{_wrong(summary)}"
     absolute = f" = {summary.micro():.1f} µs" if summary.contestant == FLOOR else ""
-    return _words(spread(summary.ratios), _times) + absolute + _wrong(summary)
+    return _words(spread(summary.ratios), times) + absolute + _wrong(summary)
 
 
 def _ratio_and_micro(summary: Summary) -> str:
-    ratio = f"{_words(spread(summary.ratios), _times)}, " if summary.ratios else ""
+    ratio = f"{_words(spread(summary.ratios), times)}, " if summary.ratios else ""
     return f"{ratio}{summary.micro():.1f} µs{_wrong(summary)}"
 
 
@@ -160,11 +160,13 @@ def _words(values: Spread, word: Callable[[float], str]) -> str:
     return middle if low == middle == high else f"{middle} ({low} to {high})"
 
 
-def _times(value: float) -> str:
+def times(value: float) -> str:
+    """Return a ratio as text."""
     return f"{value:.1f}" if value < _SHOWN_DECIMALS else f"{value:.0f}"
 
 
-def _milliseconds(value: float) -> str:
+def milliseconds(value: float) -> str:
+    """Return a time as text, without its unit."""
     return f"{value:.1f}" if value < _SHOWN_DECIMALS else f"{value:,.0f}"
 
 
@@ -181,7 +183,7 @@ def _held(summary: Summary) -> str:
 
 
 def _p99(summary: Summary) -> str:
-    return f"{_words(summary.of_readings(lambda reading: reading.latency[1]), _milliseconds)} ms"
+    return f"{_words(summary.of_readings(lambda reading: reading.latency[1]), milliseconds)} ms"
 
 
 def _memory(summary: Summary) -> str:
@@ -200,6 +202,6 @@ def _first_latency(summary: Summary) -> str:
 
 def _pair(summary: Summary, figures: Callable[[Reading], list[float]]) -> str:
     return " / ".join(
-        _milliseconds(median(figures(result.reading)[place] for result in summary.rounds if result.reading))
+        milliseconds(median(figures(result.reading)[place] for result in summary.rounds if result.reading))
         for place in (0, 1)
     )
