@@ -36,8 +36,8 @@ def plots(results: Sequence[Result]) -> dict[str, str]:
     if any(summary.curve() for summary in found.values()):
         made["bench-latency.svg"] = as_svg(
             [
-                _latency(found, "W2", "500 streams, 25,000 chunks a second asked (W2)"),
-                _latency(found, "W2L", "20 streams, 1,000 chunks a second (W2L)"),
+                _latency(found, "W2", "500 streams at once (W2)"),
+                _latency(found, "W2L", "20 streams at once (W2L)"),
             ],
             "Latency of a chunk in milliseconds by percentile, for each contestant",
         )
@@ -47,8 +47,8 @@ def plots(results: Sequence[Result]) -> dict[str, str]:
 def _by_streams(found: Summaries) -> Chart:
     works = [work for work in WORKS if work.is_by_streams]
     return Chart(
-        "CPU of a chunk, all processes of the client's side; each stream has a chunk every 20 ms",
-        Axis("streams at once", [(on_log_scale(work.at_once, *_STREAMS), str(work.at_once)) for work in works]),
+        "CPU of a chunk, by the number of streams at once",
+        Axis("streams", [(on_log_scale(work.at_once, *_STREAMS), str(work.at_once)) for work in works]),
         Axis(
             "µs",
             [(on_log_scale(value, *_MICROSECONDS), f"{value:,}") for value in (10, 20, 50, 100, 200, 500, 1000, 2000)],
@@ -84,9 +84,12 @@ def _latency(found: Summaries, work: str, title: str) -> Chart:
         ]
         lines.append(Line(name, _STYLE[name], points))
     return Chart(
-        f"From the provider's write to the reader: {title}",
+        f"Latency of a chunk: {title}",
         Axis("share of the chunks that came within this time", [(0.0, "fastest"), *ticks]),
-        Axis("ms", [(on_log_scale(value, *_MILLISECONDS), f"{value:,}") for value in (0.1, 1, 10, 100, 1000, 10_000)]),
+        Axis(
+            "ms from the provider's write to the reader",
+            [(on_log_scale(value, *_MILLISECONDS), f"{value:,}") for value in (0.1, 1, 10, 100, 1000, 10_000)],
+        ),
         lines,
     )
 

@@ -107,7 +107,7 @@ def _arguments() -> argparse.Namespace:
     arguments.contestants = arguments.contestants.split(";") if arguments.contestants else chosen
     all_works = [work.name for work in WORKS] if arguments.full else USUAL_WORKS
     arguments.works = arguments.works.split(",") if arguments.works else all_works
-    arguments.rounds = arguments.rounds or (1 if arguments.quick else 3)
+    arguments.rounds = arguments.rounds or (1 if arguments.quick else 3 if arguments.full else 2)
     try:
         named(arguments.contestants)
     except ValueError as error:

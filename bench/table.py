@@ -26,7 +26,7 @@ def ratio_rows(names: Sequence[str], works: Sequence[Work], found: Summaries, ab
         cells = [_cell(found.get((name, work)), cell) for _, work, cell in columns]
         if any(cells):
             rows.append([name, *cells])
-    return rows
+    return _without_empty_columns(rows)
 
 
 def latency_rows(names: Sequence[str], works: Sequence[Work], found: Summaries) -> Rows:
@@ -42,7 +42,7 @@ def latency_rows(names: Sequence[str], works: Sequence[Work], found: Summaries) 
         cells = [_cell(found.get((name, work)), cell) for _, work, cell in columns]
         if any(cells):
             rows.append([name, *cells])
-    return rows
+    return _without_empty_columns(rows)
 
 
 def process_rows(names: Sequence[str], works: Sequence[Work], found: Summaries) -> Rows:
@@ -77,7 +77,7 @@ def by_streams_rows(names: Sequence[str], works: Sequence[Work], found: Summarie
         cells = [_cell(found.get((name, work.name)), lambda summary: f"{summary.micro():.1f}") for work in works]
         if any(cells):
             rows.append([name, *cells])
-    return rows
+    return _without_empty_columns(rows)
 
 
 def provider_line(results: Sequence[Result], work: str) -> str:
@@ -135,6 +135,11 @@ def _columns(works: Sequence[Work], absolute: bool) -> list[tuple[str, str, Cell
         if work.name == "W2":
             columns += [("W2 chunks/s", "W2", _speed), ("W2 held", "W2", _held), ("W2 p99", "W2", _p99)]
     return columns
+
+
+def _without_empty_columns(rows: Rows) -> Rows:
+    kept = [column for column in range(len(rows[0])) if column == 0 or any(row[column] for row in rows[1:])]
+    return [[row[column] for column in kept] for row in rows]
 
 
 def _cell(summary: Summary | None, cell: Cell) -> str:
