@@ -93,7 +93,7 @@ def _measure(served: Provider, entry: Entry, work: Work, number: int) -> Result:
             stdout=subprocess.PIPE,
             stderr=errors,
             env=os.environ | address | contestant.environ,
-            cwd=entry.root,
+            cwd=ROOT,  # the same contestants for both versions: each Python has its own version of Headrace
         ) as process,
     ):
         watchdog = threading.Timer(work.limit + contestant.starting, process.kill)

@@ -3,7 +3,8 @@
 The protocol with ``bench/run_bench.py``, the lanes that make a work's requests, and the check of the answers.
 
 A contestant is a program whose argument is a Work as JSON. It warms up, prints ``warm`` and waits for a line; does the work, prints
-``done`` and waits for a line; prints its Reading. Between the two lines it does nothing but the work and notes what it received.
+``done`` and waits for a line; prints its Reading. Between the two lines it does nothing but the work and notes what it received. A
+contestant that does a part of its work later, as Headrace stores spans, waits for this part before each of the two words.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import gc
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 import uvloop
@@ -54,33 +55,44 @@ class AsyncContestant(Protocol):
         """Close all open connections."""
 
 
-def run_async(make: Callable[[], AsyncContestant]) -> None:
-    """Be a contestant that is a client in a uvloop event loop."""
+Made = TypeVar("Made", bound=AsyncContestant)
+
+
+def run_async(make: Callable[[], Made], settle: Callable[[Made], Awaitable[None]] | None = None) -> None:
+    """Be a contestant that is a client in a uvloop event loop. ``settle`` waits for what the contestant does later."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         contestant = runner.run(_made(make))
-        _converse(lambda work: runner.run(_answers(contestant, work)))
+
+        async def settled() -> None:
+            if settle is not None:
+                await settle(contestant)
+
+        _converse(lambda work: runner.run(_answers(contestant, work)), lambda: runner.run(settled()))
         runner.run(contestant.aclose())
 
 
-def run_threads(answer: Callable[[Work, TimedAnswer], None]) -> None:
-    """Be a contestant that blocks, in a thread per request under way."""
-    _converse(lambda work: _thread_answers(answer, work))
+def run_threads(answer: Callable[[Work, TimedAnswer], None], settle: Callable[[], object]) -> None:
+    """Be a contestant that blocks, in a thread per request under way. ``settle`` waits for what the contestant does later."""
+    _converse(lambda work: _thread_answers(answer, work), settle)
 
 
-async def _made(make: Callable[[], AsyncContestant]) -> AsyncContestant:
+async def _made(make: Callable[[], Made]) -> Made:
     return make()
 
 
-def _converse(do: Callable[[Work], list[TimedAnswer]]) -> None:
+def _converse(do: Callable[[Work], list[TimedAnswer]], settle: Callable[[], object]) -> None:
     work = msgspec.json.decode(sys.argv[1], type=Work)
     warm_up = work.warm_up()
     if faults := _faults(warm_up, do(warm_up)):
         raise SystemExit(f"warm-up: {faults[0]}")
+    settle()
     gc.collect()
     say("warm")
     started = monotonic()
     answers = do(work)
     seconds = monotonic() - started
+    if not work.stays_open:
+        settle()
     say("done")
     print(msgspec.json.encode(_reading(work, answers, seconds)).decode(), flush=True)
 

@@ -24,9 +24,13 @@ class Headrace:
         async for text in stream:
             add(text)
 
+    async def settle(self) -> None:
+        """Wait until the spans of all runs are stored: this is a part of the work."""
+        await self._client.aflush()
+
     async def aclose(self) -> None:
         await self._client.aclose()
 
 
 if __name__ == "__main__":
-    run_async(Headrace)
+    run_async(Headrace, Headrace.settle)

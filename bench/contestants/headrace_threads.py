@@ -23,7 +23,7 @@ def main() -> None:
             for text in client.run_local(stream=True, model=MODEL, messages=MESSAGES, custom_options=options):
                 received.add(text)
 
-        run_threads(answer)
+        run_threads(answer, client.flush)
 
 
 if __name__ == "__main__":
