@@ -55,6 +55,7 @@ class BrokerLink:
         self.open = self._link.open
         self.close = self._link.close
         self.beat = self._link.beat
+        self.beat_if_connected = self._link.beat_if_connected
 
     def leave(self) -> None:
         """Tell the broker that this worker takes no more leases."""

@@ -26,7 +26,7 @@ from headrace.process.history import open_history
 from headrace.process.lifecycle import is_orphan
 from headrace.settings.known_secrets import provider_secrets, proxy_secrets, request_secrets
 from headrace.settings.settings import Settings, SpansConfig
-from headrace.transport.link import hello_of
+from headrace.transport.link import HEARTBEAT_INTERVAL, hello_of
 from headrace.transport.peer_server import PeerServer, ServedPeer, ServerSettings
 from headrace.transport.router import SendResult
 from headrace.wire.codec import decode_request, encode_frame, to_worker
@@ -68,8 +68,8 @@ from headrace_workers.worker_settings import Prepared, Providers, clock_limits
 
 logger = logging.getLogger(__name__)
 
-_TICK = 1.0
-"""Seconds between two checks whether the supervisor still runs."""
+_TICK = HEARTBEAT_INTERVAL
+"""Seconds between two heartbeats, which are also checks whether the supervisor still runs."""
 _RUNS_PER_FRAME = 64
 """Runs with messages in one frame. It limits the frame's size: a run adds at most one window of events."""
 _LINGER = 1.0
@@ -363,6 +363,7 @@ class Worker:
         if is_orphan(self._settings.parent):
             self._finish()
             return
+        self._link.beat_if_connected()
         if self.tracer is not None:
             self.tracer.beat()
         collect_young()

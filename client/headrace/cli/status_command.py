@@ -24,7 +24,7 @@ from headrace.wire.messages import Status
 NAME = "status"
 HELP = "Show the state of an engine: runs, workers, processes, limits, spans"
 
-_STALE = 5.0  # seconds without a report of the collector, which reports each second
+_STALE = 10.0  # seconds without a report of the collector, which reports every four seconds at least
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 

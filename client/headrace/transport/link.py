@@ -196,7 +196,8 @@ class StandingLink(Generic[M]):
     """A link that stays: when the peer has gone, it connects again, to the same peer or to its successor.
 
     ``peer`` is the peer's role, for the log. The other arguments are those of :class:`Link`. ``opened`` is called after each
-    hello: a new peer knows nothing of what was said before. ``heartbeat`` makes a message that is sent every :data:`HEARTBEAT_INTERVAL` while the peer is there.
+    hello: a new peer knows nothing of what was said before. ``heartbeat`` makes the message of :meth:`beat`. The owner beats at times that
+    it has other work too, so that an idle process wakes up once for all of it.
     """
 
     def __init__(
@@ -222,7 +223,6 @@ class StandingLink(Generic[M]):
         self._opened = opened
         self._heartbeat = heartbeat
         self._link: Link[M] | None = None
-        self._is_beating = False
         self._is_dismissed = False
         self._is_closed = False
 
@@ -247,9 +247,6 @@ class StandingLink(Generic[M]):
             return
         self._link = link
         self._opened()
-        if self._heartbeat is not None and not self._is_beating:
-            self._is_beating = True
-            self._beat_later()
 
     def send(self, messages: Sequence[msgspec.Struct]) -> None:
         """Send messages in one frame, if the link is open."""
@@ -257,9 +254,14 @@ class StandingLink(Generic[M]):
             self._link.send(messages)
 
     def beat(self) -> None:
-        """Send a heartbeat now."""
+        """Send a heartbeat now, or when the peer is there."""
         if self._heartbeat is not None:
             self.send([self._heartbeat()])
+
+    def beat_if_connected(self) -> None:
+        """Send a heartbeat if the peer is there. To be called every :data:`HEARTBEAT_INTERVAL` where a peer expects heartbeats."""
+        if self._link is not None and self._link.is_connected:
+            self.beat()
 
     def close(self) -> None:
         """Close for good; may be called twice."""
@@ -281,13 +283,3 @@ class StandingLink(Generic[M]):
         if refusal is not None:
             log(logger, logging.ERROR, "peer is not trusted", extra={"peer": self._peer, "reason": refusal})
         self._loop.call_later(RETRY_DELAY if refusal is not None or self._is_dismissed else REOPEN_DELAY, self.open)
-
-    def _beat_later(self) -> None:
-        self._loop.call_later(HEARTBEAT_INTERVAL, self._beat_on)
-
-    def _beat_on(self) -> None:
-        if self._is_closed:
-            return
-        if self._link is not None and self._link.is_connected:
-            self.beat()
-        self._beat_later()

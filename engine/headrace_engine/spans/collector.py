@@ -24,6 +24,7 @@ from headrace.transport.peer_server import PeerServer, ServedPeer, ServerSetting
 from headrace.transport.reactor import Reactor
 from headrace.transport.router import PeerLimits
 from headrace.wire.codec import to_collector
+from headrace.wire.engine_status import SpanStatus
 from headrace.wire.messages import (
     Flush,
     Flushed,
@@ -44,6 +45,9 @@ from headrace_engine.spans.storage.batching import Batching
 logger = logging.getLogger(__name__)
 
 _TICK = 1.0
+"""Seconds between two reports to the broker, and two looks at the files, while there is work."""
+_IDLE_TICK = 4.0
+"""The same while nothing happens."""
 _RECOVERY_INTERVAL = 60.0
 _RETIRE_EVERY = 60
 """Old files are removed with every 60th recovery."""
@@ -102,6 +106,9 @@ class Collector:
         self._recoveries = 0
         self._is_recovery_wanted = False
         self._wakes_at = float("inf")
+        self._ticked_at = float("-inf")
+        self._has_news = True
+        self._told: SpanStatus | None = None
         self._reported: tuple[str, str] = ("", "")
 
     def run(self) -> None:
@@ -111,7 +118,7 @@ class Collector:
         self._pipeline.start()
         self._reactor.each_turn(self._work)
         self._server.open()
-        self._tick()
+        self._wake_regularly()
         self._recover_all()
         settle()
         self._reactor.run()
@@ -139,6 +146,7 @@ class Collector:
         now = time.monotonic()
         match message:
             case SpanBatch():
+                self._has_news = True
                 self._pipeline.totals.said(sender.incarnation, message.dropped, message.untraced)
                 if not message.spans and message.sequence == sender.sequence:
                     return  # the sender only reports its counts
@@ -163,7 +171,9 @@ class Collector:
         """Commit the spans that are due, at the end of each turn of the loop. Set a timer for the others."""
         if self._is_stopping:
             return
-        self._commit(time.monotonic())
+        if (now := time.monotonic()) - self._ticked_at >= _TICK:
+            self._tick(now)
+        self._has_news |= self._commit(now)
         if not self._batching.is_full:
             self._server.resume()
         if self._flushes:
@@ -171,6 +181,8 @@ class Collector:
         self._report_change()
         if (when := self._batching.next_at) is not None:
             self._wake_at(when)
+        if self._has_news:
+            self._wake_at(self._ticked_at + _TICK)
 
     def _commit(self, now: float) -> bool:
         batches = self._batching.take(now)
@@ -263,6 +275,7 @@ class Collector:
         """Recover one batch. Then other work of the loop has a turn."""
         if self._recovery is None:
             return
+        self._has_news = True
         try:
             next(self._recovery)
         except StopIteration:
@@ -278,16 +291,20 @@ class Collector:
 
     # The process.
 
-    def _tick(self) -> None:
-        if self._is_stopping:
-            return
+    def _wake_regularly(self) -> None:
+        """Have a turn of the loop now and then, also if nothing happens: each turn ticks if that is due."""
+        self._reactor.call_later(_IDLE_TICK, self._wake_regularly)
+
+    def _tick(self, now: float) -> None:
+        self._ticked_at = now
         if is_orphan(self._settings.parent):
             self._stop()
             return
         self._pipeline.check()
         collect_young()
-        self._link.report(self._pipeline.status(self._batching.span_count))
-        self._reactor.call_later(_TICK, self._tick)
+        status = self._pipeline.status(self._batching.span_count)
+        self._link.report(status)
+        self._has_news, self._told = status != self._told, status
 
     def _report_change(self) -> None:
         said = (self._pipeline.state, self._pipeline.error)

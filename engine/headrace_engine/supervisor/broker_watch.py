@@ -16,6 +16,11 @@ from headrace.wire.messages import FromBroker, Heartbeat, Silent
 from headrace_engine.liveness import Liveness
 from headrace_engine.supervisor.children import Child
 
+ASK_INTERVAL = 2.0
+"""Seconds between two questions to the broker whether its loop serves."""
+_EARLY = 0.1
+"""Seconds by which a question may come early: timers are not exact."""
+
 
 class BrokerWatch:
     """The broker's process and the link to it.
@@ -36,6 +41,7 @@ class BrokerWatch:
         self._heard = heard
         self._liveness = Liveness()
         self._is_open = False
+        self._asked_at = self._heard_at = float("-inf")
         self._link = StandingLink(
             "broker",
             loop,
@@ -51,6 +57,7 @@ class BrokerWatch:
     def started(self) -> None:
         """A broker was started. The silence of the broker before it does not count."""
         self._liveness = Liveness()
+        self._asked_at = float("-inf")
         if not self._is_open:
             self._is_open = True
             self._link.open()
@@ -59,6 +66,17 @@ class BrokerWatch:
         """Send messages to the broker, if it is connected."""
         if self._is_open:
             self._link.send(messages)
+
+    @property
+    def is_answer_due(self) -> bool:
+        """Whether the broker has said nothing since it was asked last, or could not be asked."""
+        return self._heard_at < self._asked_at
+
+    def ask(self, now: float) -> None:
+        """Ask the broker whether its loop serves, if :data:`ASK_INTERVAL` has passed since the last question."""
+        if now - self._asked_at >= ASK_INTERVAL - _EARLY:
+            self._asked_at = now
+            self._link.beat_if_connected()
 
     def look(self, now: float, next_look: float) -> Silent | None:
         """Return that the broker is hung, once. To be called again at ``next_look``."""
@@ -76,6 +94,7 @@ class BrokerWatch:
         return self.child.process is not None and self.child.process.pid == pid
 
     def _hear(self, message: FromBroker) -> None:
-        self._liveness.joined(self.child.epoch, time.monotonic())  # its messages come from the loop that serves
+        self._heard_at = time.monotonic()
+        self._liveness.joined(self.child.epoch, self._heard_at)  # its messages come from the loop that serves
         self.child.has_served = True
         self._heard(message)

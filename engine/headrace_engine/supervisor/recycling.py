@@ -145,6 +145,14 @@ class Recycler:
             return False
         return not any(other.replaces == epoch for other in self._workers.values())
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a worker is being replaced, or is to be. Then :meth:`due` is to be called often."""
+        return any(
+            worker.wish or worker.replaces is not None or worker.retired_at is not None
+            for worker in self._workers.values()
+        )
+
     def due(self, now: float) -> list[Action]:
         """Return what is to be done now. To be called when time has passed or something has happened."""
         actions: list[Action] = []

@@ -37,7 +37,7 @@ from headrace.wire.messages import (
     Silent,
 )
 from headrace_engine.process_exit import EngineExitCode
-from headrace_engine.supervisor.broker_watch import BrokerWatch
+from headrace_engine.supervisor.broker_watch import ASK_INTERVAL, BrokerWatch
 from headrace_engine.supervisor.children import Child
 from headrace_engine.supervisor.collector_process import COLLECTOR, CollectorProcess
 from headrace_engine.supervisor.locked_directory import EngineDirectory
@@ -52,7 +52,9 @@ from headrace_engine.supervisor.terminal_hangup import TerminalHangup
 logger = logging.getLogger(__name__)
 
 _TICK = 0.5
-"""Seconds between two looks at all processes."""
+"""Seconds between two looks at all processes, while something is under way that no event tells of."""
+_CALM_TICK = ASK_INTERVAL
+"""The same, while all processes serve: the kernel tells at once of the end of each."""
 _RETRY_DELAY = 1.0
 """Seconds until a process that could not be started is started again."""
 _COLLECTOR_DELAY = 0.5
@@ -101,6 +103,7 @@ class Supervisor:
         self._is_ending = False
         self._exit_code = EngineExitCode.OK
         self._has_failed = True
+        self._next_tick = 0.0
         self._adopts_orphans = adopts_orphans()
         self._directory: EngineDirectory | None = None
         self._collector: CollectorProcess | None = None
@@ -128,7 +131,7 @@ class Supervisor:
             self._report()  # the first report to the broker was made before the workers were started
             self._reactor.call_later(_COLLECTOR_DELAY, self._start_collector)
             self._watch_parent()
-            self._tick()
+            self._tick(self._next_tick)
             self._reactor.run()
             self._has_failed = self._exit_code != EngineExitCode.OK
         finally:
@@ -258,8 +261,10 @@ class Supervisor:
         if self._directory is not None:
             self._directory.remove_sockets(name)
 
-    def _tick(self) -> None:
+    def _tick(self, planned: float) -> None:
         """Look at all processes. Where the kernel has no process handles, this is how their ends are seen."""
+        if planned != self._next_tick:
+            return  # an earlier look has taken its place
         for child in list(self._children):
             self._look_at(child)
             if child.is_worker and self._settings.recycling.max_memory:
@@ -268,7 +273,9 @@ class Supervisor:
             reap_orphans({child.process.pid for child in self._children if child.process is not None})
         self._recycle()
         now = time.monotonic()
-        if (silent := self._broker.look(now, now + _TICK)) is not None:
+        pause = _CALM_TICK if self._is_calm() else _TICK
+        self._broker.ask(now)
+        if (silent := self._broker.look(now, now + pause)) is not None:
             self._end_hung(silent)  # streams go on, and the next broker learns of the leases
         self._retry_collector(now)
         if self._log is not None:
@@ -276,7 +283,21 @@ class Supervisor:
         parent = self._settings.parent
         if parent is not None and is_orphan(parent):
             self._reactor.stop()
-        self._reactor.call_later(_TICK, self._tick)
+        self._plan_tick(now + pause)
+
+    def _plan_tick(self, when: float) -> None:
+        self._next_tick = when
+        self._reactor.call_at(when, partial(self._tick, when))
+
+    def _is_calm(self) -> bool:
+        """Return whether events tell of all that may happen in the next seconds."""
+        return (
+            not self._recycler.is_busy
+            and not self._settings.recycling.max_memory
+            and not self._broker.is_answer_due
+            and not (self._collector is not None and self._collector.statuses())
+            and all(child.pidfd is not None for child in self._children if child.process is not None)
+        )
 
     def _retry_collector(self, now: float) -> None:
         """Store spans as soon as that is possible. Workers that were started without a place for spans are replaced."""
@@ -353,6 +374,8 @@ class Supervisor:
             child = next((child for child in self._children if child.is_worker and child.epoch == action.epoch), None)
             if child is not None:
                 self._carry_out(action, child)
+        if self._recycler.is_busy and self._next_tick > (soon := time.monotonic() + _TICK):
+            self._plan_tick(soon)
 
     def _carry_out(self, action: Action, child: Child) -> None:
         match action:

@@ -191,17 +191,18 @@ def test_a_peer_that_refuses_this_process_is_not_asked_again_at_once(
     link.close()
 
 
-def test_heartbeats_are_sent_while_the_peer_is_there(peer: OtherEnd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headrace.transport.link.HEARTBEAT_INTERVAL", 0.01)
+def test_heartbeats_are_sent_while_the_peer_is_there(peer: OtherEnd) -> None:
     peer.end()
     link: StandingLink[Any] = StandingLink(
         "broker", peer.reactor, peer.dealer, lambda: HELLO, EPOCH, from_collector, lambda _: None, heartbeat=Heartbeat
     )
     link.open()
-    for _ in range(20):
-        peer.turn()
+    link.beat_if_connected()
     peer.decode = to_broker.decode
     peer.start()
+    peer.until(lambda: len(peer.heard) >= 1)
+    link.beat_if_connected()
+    link.beat_if_connected()
     peer.until(lambda: len(peer.heard) >= 3)
 
     assert peer.heard[:3] == [HELLO, Heartbeat(), Heartbeat()]
