@@ -5,12 +5,15 @@ A guest's loop watches a copy of the descriptor of the reactor's selector. It is
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import threading
 import weakref
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
 
 GUEST_CHECK = 0.05
 """Seconds between two looks at the guest. A loop that is blocked by its program delays other threads' streams by this, once."""

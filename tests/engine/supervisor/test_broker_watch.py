@@ -143,3 +143,28 @@ def test_another_process_at_the_brokers_place_is_told_nothing(broker: WatchedBro
 
     assert not broker.end.heard, "it was told nothing"
     assert not broker.heard
+
+
+def test_a_broker_is_asked_every_two_seconds(broker: WatchedBroker) -> None:
+    broker.start(epoch=7)
+    broker.end.decode = to_broker.decode
+    broker.beat()
+
+    for step in range(9):
+        broker.watch.ask(LOOK_EVERY * step)
+    broker.watch.send([RestartAnswer(1)])
+    broker.end.until(lambda: RestartAnswer(1) in broker.end.heard)
+
+    assert broker.end.heard.count(Heartbeat()) == 3
+
+
+def test_an_answer_is_due_from_the_question_until_the_broker_speaks(broker: WatchedBroker) -> None:
+    broker.start(epoch=7)
+    broker.end.decode = to_broker.decode
+    broker.beat()
+    assert not broker.watch.is_answer_due
+
+    broker.watch.ask(time.monotonic())
+    assert broker.watch.is_answer_due
+    broker.beat()
+    assert not broker.watch.is_answer_due

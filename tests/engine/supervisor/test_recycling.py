@@ -48,6 +48,19 @@ def test_without_limits_nothing_is_replaced() -> None:
     assert engine(workers=3).due(1e9) == []
 
 
+def test_a_recycler_is_busy_from_the_wish_to_the_end_of_the_replaced_worker() -> None:
+    recycler = engine()
+    assert not recycler.is_busy
+
+    recycler.asked()
+    assert recycler.is_busy
+    assert recycler.due(1.0) == [Replace(1, ASKED)]
+    replaced(recycler, 1, 2, 1.0)
+    assert recycler.is_busy
+    recycler.exited(1, 2.0)
+    assert not recycler.is_busy
+
+
 def test_an_old_worker_leaves_once_its_replacement_serves() -> None:
     recycler = engine(BY_AGE)
     assert recycler.due(99.9) == []
