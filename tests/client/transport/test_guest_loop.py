@@ -182,7 +182,7 @@ def test_a_guest_whose_loop_is_closed_is_replaced(
         called = threading.Event()
         reactor.call(called.set)
         assert called.wait(LONG)
-    del runner
+    runner = None
     assert len(os.listdir("/proc/self/fd")) <= before + 1, "a closed loop has left its descriptor"
 
 
