@@ -10,7 +10,7 @@ import contextlib
 import heapq
 import logging
 import os
-import selectors
+import select
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -33,6 +33,10 @@ _MAX_WAIT = 3600.0
 _Watched = tuple[Callable[[], None] | None, Callable[[], None] | None]
 """What to run when a descriptor is readable, and when it takes bytes."""
 _NOTHING: _Watched = (None, None)
+_READ, _WRITE = select.EPOLLIN | select.EPOLLPRI, select.EPOLLOUT
+_IS_READABLE = ~select.EPOLLOUT
+_TAKES_BYTES = ~select.EPOLLIN
+"""An error or the end of a connection is reported to the reader and to the writer, as Python's selectors do."""
 
 
 class Reactor:
@@ -44,7 +48,7 @@ class Reactor:
     """
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
+        self._epoll = select.epoll()
         self._watched: dict[int, _Watched] = {}
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -133,20 +137,17 @@ class Reactor:
         self._watch(fd, self._watched.get(fd, _NOTHING)[0], None)
 
     def _watch(self, fd: int, reader: Callable[[], None] | None, writer: Callable[[], None] | None) -> None:
-        events = (selectors.EVENT_READ if reader is not None else 0) | (
-            selectors.EVENT_WRITE if writer is not None else 0
-        )
+        events = (_READ if reader is not None else 0) | (_WRITE if writer is not None else 0)
         if not events:
-            self._watched.pop(fd, None)
-            with contextlib.suppress(KeyError, ValueError):
-                self._selector.unregister(fd)
+            if self._watched.pop(fd, None) is not None:
+                with contextlib.suppress(OSError):  # it was closed already
+                    self._epoll.unregister(fd)
             return
-        actions = reader, writer
         if fd in self._watched:
-            self._selector.modify(fd, events, actions)
+            self._epoll.modify(fd, events)
         else:
-            self._selector.register(fd, events, actions)
-        self._watched[fd] = actions
+            self._epoll.register(fd, events)
+        self._watched[fd] = reader, writer
 
     def stop(self) -> None:
         """Make :meth:`run` return. Safe from any thread."""
@@ -171,19 +172,21 @@ class Reactor:
     def turn(self) -> None:
         """Wait for work, and run the callbacks that are due: one turn of the loop."""
         self._is_idle = True
-        ready = self._selector.select(0.0 if self._calls else self._wait())
+        ready = self._epoll.poll(0.0 if self._calls else self._wait())
         with self._turn:
             self._is_idle = False
             self._run(ready)
 
-    def _run(self, ready: Sequence[tuple[selectors.SelectorKey, int]]) -> None:
+    def _run(self, ready: Sequence[tuple[int, int]]) -> None:
         """Run the callbacks that are due."""
-        for key, events in ready:
+        watched = self._watched
+        known = [(fd, events, watched.get(fd, _NOTHING)) for fd, events in ready]
+        for fd, events, actions in known:
             # An earlier callback of this turn may have closed the descriptor, and even have opened another one with the same number.
-            reader, writer = key.data
-            if reader is not None and events & selectors.EVENT_READ and self._watched.get(key.fd) is key.data:
+            reader, writer = actions
+            if reader is not None and events & _IS_READABLE and watched.get(fd) is actions:
                 self._guard(reader)
-            if writer is not None and events & selectors.EVENT_WRITE and self._watched.get(key.fd) is key.data:
+            if writer is not None and events & _TAKES_BYTES and watched.get(fd) is actions:
                 self._guard(writer)
         calls = self._calls
         for _ in range(len(calls)):
@@ -207,7 +210,7 @@ class Reactor:
         guest = self._guests.get(loop)
         if guest is None:
             try:
-                guest = self._guests[loop] = GuestLoop(loop, self._selector.fileno(), self.guest_turn)
+                guest = self._guests[loop] = GuestLoop(loop, self._epoll.fileno(), self.guest_turn)
             except (OSError, TypeError):
                 return  # there is no descriptor, or the loop is of a kind that cannot be a key
         if guest.begin(monotonic()):
@@ -239,7 +242,7 @@ class Reactor:
                 marks.is_io_thread = True
                 marks.interrupt = None
                 self._is_idle = False
-                self._run(self._selector.select(0.0))
+                self._run(self._epoll.poll(0.0))
             finally:
                 marks.is_io_thread = False
                 self._is_idle = True
@@ -273,7 +276,7 @@ class Reactor:
             self._alarm.wake()
 
     def _has_work(self) -> bool:
-        return bool(self._calls) or bool(self._selector.select(0.0))
+        return bool(self._calls) or bool(self._epoll.poll(0.0))
 
     def _take_back(self, guest: GuestLoop) -> None:
         if self._guest is guest:
@@ -282,7 +285,7 @@ class Reactor:
 
     def close(self) -> None:
         """Release the descriptors; may be called twice."""
-        self._selector.close()
+        self._epoll.close()
         # Forget the numbers before the descriptors are closed: a late wake-up must not write into another file with that number.
         descriptors, self._wake_read, self._wake_write = (self._wake_read, self._wake_write), -1, -1
         for fd in descriptors:
@@ -290,9 +293,8 @@ class Reactor:
                 os.close(fd)
 
     def _wait(self) -> float:
-        if not self._timers:
-            return _MAX_WAIT
-        return min(max(self._timers[0][0] - monotonic(), 0.0), _MAX_WAIT)
+        first = self._timers[:1]  # the guest may remove it meanwhile
+        return min(max(first[0][0] - monotonic(), 0.0), _MAX_WAIT) if first else _MAX_WAIT
 
     def _run_timers(self) -> None:
         if not self._timers:
