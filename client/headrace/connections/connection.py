@@ -34,6 +34,8 @@ class Connection:
         """Runs that were asked for and have not ended. Any thread changes this set, in one step each time."""
         self._engine_runs = EngineRuns(reactor, source, epoch, connect_timeout, self._open_runs)
         self._reactor = self._engine_runs.reactor
+        self.task_waits: Callable[[asyncio.AbstractEventLoop], None] = reactor.offer
+        """Says that a task of this event loop, which runs in this thread, waits for a run. See :meth:`Reactor.offer`."""
 
     @property
     def is_lost(self) -> bool:
@@ -51,10 +53,6 @@ class Connection:
         if self.is_lost:
             for run in runs:
                 self._open_runs.give_up(run, self._lost())  # the thread may have ended before it began this run
-
-    def task_waits(self, loop: asyncio.AbstractEventLoop) -> None:
-        """A task of ``loop``, which runs in this thread, waits for a run. The loop may read the sockets itself from now on."""
-        self._reactor.offer(loop)
 
     def post_later(self, delay: float, action: Callable[[], None]) -> None:
         """Call ``action`` on the I/O thread, in ``delay`` seconds."""

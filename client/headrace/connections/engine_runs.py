@@ -356,15 +356,23 @@ class EngineRuns:
     def _chunk(self, delivery: OpenRun, epoch: int, chunk: Chunk) -> None:
         """Events of a run arrived."""
         session = delivery.session
-        learns = session.plan.first_chunks if not session.events else None
+        is_first = not session.events
         if commands := session.chunk(epoch, chunk):
             self._carry_out(delivery, commands)
             if session.phase is Phase.ENDED:
                 return
+        if is_first:
+            self._has_begun(delivery)
+        if session.credit.is_due(session.events):
+            self._carry_out(delivery, session.give_credit())
+        delivery.arrived(self._to_wake)
+
+    def _has_begun(self, delivery: OpenRun) -> None:
+        """The first events of a run arrived. Note how long they took, for the time after which runs are hedged."""
+        session = delivery.session
+        learns = session.plan.first_chunks
         if learns is not None and (session.attempt == 1 or session.span_id != delivery.span_id):
             learns.add(session.times.since_first_lease(monotonic()))
-        self.credit(delivery)
-        delivery.arrived(self._to_wake)
 
     # Deadlines and the end.
 

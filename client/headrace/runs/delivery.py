@@ -118,8 +118,8 @@ class Delivery:
         self._connection = connection
         self._prices = prices
         self._pid = os.getpid()
-        self._waiter: Alarm | TaskAlarm | None = None
-        """Wakes the reader."""
+        self._waiter: Alarm | asyncio.Future[None] | None = None
+        """Wakes the reader: a thread, or a task."""
         self._start_waiters: list[Alarm | TaskAlarm] = []
         """Wake the threads and tasks that wait for the first event. The list is empty for most runs, all the time."""
         self._futures: list[weakref.ref[Any]] = []
@@ -175,10 +175,15 @@ class Delivery:
         if waiter is None:
             return
         self._waiter = None
-        if isinstance(waiter, TaskAlarm):
-            to_wake.setdefault(waiter.loop, []).append(waiter.future)
-        else:
+        if type(waiter) is Alarm:
             waiter.wake()
+            return
+        loop = waiter.get_loop()  # type: ignore[union-attr] # the other kind of waiter
+        futures = to_wake.get(loop)
+        if futures is None:
+            to_wake[loop] = [waiter]  # type: ignore[list-item]
+        else:
+            futures.append(waiter)  # type: ignore[arg-type]
 
     def ended(self, now: float, to_wake: TasksToWake) -> None:
         """The session has its ending, or the run was given up. The second call does nothing."""
@@ -232,24 +237,30 @@ class Delivery:
 
     def wait(self) -> None:
         """Wait, in a thread, until there may be something new."""
-        self.check_may_wait()
-        waiter = Alarm()
-        if self._may_wait(waiter):
-            while not waiter.wait(LOOK_AFTER):
-                self.look(monotonic())
-                if self._has_news():
-                    return  # the I/O thread is blocked, and did not wake this thread
+        if is_io_thread():
+            self.check_may_wait()
+        self._waiter = waiter = Alarm()
+        if self._has_news():
+            self._waiter = None
+            return
+        while not waiter.wait(LOOK_AFTER):
+            self.look(monotonic())
+            if self._has_news():
+                return  # the I/O thread is blocked, and did not wake this thread
 
     async def wait_async(self, loop: asyncio.AbstractEventLoop) -> None:
         """Wait, in a task, until there may be something new."""
-        self.check_may_wait()
-        waiter = TaskAlarm(loop)
-        if self._may_wait(waiter):
-            self._connection.task_waits(loop)
-            try:
-                await waiter.future
-            finally:
-                self._waiter = None
+        if is_io_thread():
+            self.check_may_wait()
+        self._waiter = future = loop.create_future()
+        if self._has_news():
+            self._waiter = None
+            return
+        self._connection.task_waits(loop)
+        try:
+            await future
+        finally:
+            self._waiter = None
 
     def see_result(self) -> ResultOrError:
         """Return what the caller gets. The first call decides it: an abort comes too late from then on."""
@@ -335,22 +346,16 @@ class Delivery:
                 return
         self._connection.post_abort(self)
         waiter, self._waiter = self._waiter, None
-        if waiter is not None:
+        if isinstance(waiter, Alarm):
             waiter.wake()
+        elif waiter is not None:
+            wake_tasks({waiter.get_loop(): [waiter]})
         self._wake_start_waiters()
 
     def abandon(self) -> None:
         """Abort the run: its stream, iterators and result were dropped. Takes no lock, because a finalizer calls this."""
         if os.getpid() == self._pid and self.outcome.abandon():
             self._connection.post_abort(self)
-
-    def _may_wait(self, waiter: Alarm | TaskAlarm) -> bool:
-        """Announce the waiter. Returns False when something came in the meantime."""
-        self._waiter = waiter
-        if self._has_news():
-            self._waiter = None
-            return False
-        return True
 
     @contextlib.contextmanager
     def _awaits_start(self, alarm: Alarm | TaskAlarm) -> Iterator[None]:

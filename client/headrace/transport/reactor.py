@@ -333,10 +333,6 @@ class GuardedLoop:
         """Whether the loop has ended. Then it runs no more callbacks."""
         return self._reactor.has_ended
 
-    def offer(self, loop: asyncio.AbstractEventLoop) -> None:
-        """A task of ``loop``, which runs in this thread, waits for a callback. See :meth:`Reactor.offer`."""
-        self._reactor.offer(loop)
-
     def call_now(self, action: Callable[[], None]) -> None:
         """Run ``action`` as soon as possible. See :meth:`Reactor.call_now`."""
         self._reactor.call_now(partial(self.run, action))
