@@ -60,13 +60,13 @@ def test_the_import_opens_no_socket_and_keeps_no_file_open(imports: list[dict[st
     assert [seen["opened"] for seen in imports] == [[]] * len(imports)
 
 
-@pytest.mark.parametrize("library", ["httpx", "uvloop", "httptools", "django"])
+@pytest.mark.parametrize("library", ["httpx", "uvloop", "httptools", "django", "zmq"])
 def test_the_import_leaves_out_what_the_client_does_not_need(imports: list[dict[str, Any]], library: str) -> None:
     assert not any(name.partition(".")[0] == library for seen in imports for name in seen["modules"])
 
 
 CLIENT = ("headrace.client", "headrace.streams", "headrace.arguments", "headrace.connections")
-SLOW_TO_IMPORT = ("importlib.metadata", "urllib.request", "http.client", "email", "tempfile", "zipfile", "zmq.asyncio")
+SLOW_TO_IMPORT = ("importlib.metadata", "urllib.request", "http.client", "email", "tempfile", "zipfile")
 """Modules that take 10 ms of CPU or more at the start of a process, and that no process of an engine needs there."""
 
 
@@ -83,7 +83,7 @@ def test_the_processes_of_an_engine_import_no_client_and_nothing_slow(module: st
     program = f"import sys, {module.partition('.')[0]}.__main__, {module}; print(*sys.modules)"
     seen = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True, timeout=60)
 
-    unwanted = {*CLIENT, *SLOW_TO_IMPORT, *(() if needs_asyncio else ("asyncio", "ssl"))}
+    unwanted = {*CLIENT, *SLOW_TO_IMPORT, "zmq", *(() if needs_asyncio else ("asyncio", "ssl"))}
     assert not unwanted & {*seen.stdout.split()}
 
 

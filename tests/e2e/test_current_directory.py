@@ -39,7 +39,7 @@ CHILDRENS = (
     "sitecustomize", "usercustomize", "opentelemetry",
 )  # fmt: skip
 """What only children import: Python itself lets the current directory into a program of ``python -c``, and nobody can help that."""
-IMPORTED_BY_ALL = ("msgspec", "zmq")
+IMPORTED_BY_ALL = ("msgspec",)
 """Modules that the command's own process imports too."""
 PARENTS = ("sitecustomize", "usercustomize", "sqlite3", "gzip")
 """What Python itself lets the command's own process import for such an entry. Nobody can help that either."""
