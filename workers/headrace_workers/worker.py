@@ -167,7 +167,7 @@ class Worker:
         ready_runs, client.ready_runs = list(client.ready_runs.values()), {}
         for start in range(0, max(len(ready_runs), 1), _RUNS_PER_FRAME):
             for run in ready_runs[start : start + _RUNS_PER_FRAME]:
-                messages.extend(run.take(now))
+                messages += run.take(now)
             if messages and not self._send(client, messages):
                 return
             messages = []

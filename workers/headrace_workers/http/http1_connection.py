@@ -57,6 +57,7 @@ class Http1Connection(asyncio.Protocol):
         "_head_bytes",
         "_headers",
         "_is_close_delimited",
+        "_is_flowing",
         "_is_head_new",
         "_is_keep_alive",
         "_is_reading",
@@ -110,6 +111,7 @@ class Http1Connection(asyncio.Protocol):
         self._quiet_bytes = 0  # bytes read since the last byte of the body
         self._stale_until = 0.0
         self._is_head_new = False
+        self._is_flowing = False  # whether the head was delivered, and the body needs no unpacking
         self._is_keep_alive = False
         self._is_close_delimited = False
 
@@ -201,7 +203,8 @@ class Http1Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             fault = _describe(error)
-        if self._pieces:
+        pieces = self._pieces
+        if pieces:
             self._quiet_bytes = 0
         else:
             self._quiet_bytes += len(data)
@@ -210,17 +213,30 @@ class Http1Connection(asyncio.Protocol):
         self._turn_bytes += len(data)
         if self._turn_bytes >= TURN_BYTES:
             self._rest()
-        self._deliver_safely(exchange, fault)
+        receiver = exchange.receiver
+        if not (pieces and self._is_flowing) or receiver is None or self.is_complete or fault is not None:
+            self._deliver_safely(exchange, fault)
+            return
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        try:
+            receiver.on_bytes(body)
+        except BaseException:
+            self._receiver_failed(exchange)
+            raise
 
     def _deliver_safely(self, exchange: DirectExchange, fault: str | None) -> None:
         try:
             self._deliver(exchange, fault)
         except BaseException:
-            # An exception of the receiver, which the loop reports. Another exchange may use the connection by now.
-            exchange.receiver = exchange.on_whole = None
-            if self.exchange is None or self.exchange is exchange:
-                self.abort()
+            self._receiver_failed(exchange)
             raise
+
+    def _receiver_failed(self, exchange: DirectExchange) -> None:
+        """The receiver has raised an exception, which the loop reports. Another exchange may use the connection by now."""
+        exchange.receiver = exchange.on_whole = None
+        if self.exchange is None or self.exchange is exchange:
+            self.abort()
 
     def _rest(self) -> None:
         """Stop reading until the next turn. Else the loop could read from one socket without end."""
@@ -328,6 +344,7 @@ class Http1Connection(asyncio.Protocol):
                 return
             self._is_head_new = False
             exchange.payload = b""
+            self._is_flowing = self._decoder is None and self._unreadable is None
             if exchange.receiver is not None:
                 exchange.receiver.on_response(self._status, self._headers)
             if self._unreadable is not None and self.exchange is exchange:

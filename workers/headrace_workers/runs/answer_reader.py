@@ -6,6 +6,7 @@ The run decides when reading stops and which events are sent. This module knows 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Generator
 
 import msgspec
@@ -26,6 +27,7 @@ from headrace_workers.providers.shared.answer_limits import (
 from headrace_workers.providers.shared.probabilities import weighed
 from headrace_workers.providers.shared.request_parts import wants_logprobs, wants_several
 from headrace_workers.providers.shared.sse import EventTooLargeError, SSEParser
+from headrace_workers.providers.shared.text_span import TextSpan
 from headrace_workers.providers.shared.token_logprobs import LogprobReader
 from headrace_workers.providers.shared.wire_format import (
     Completion,
@@ -38,6 +40,7 @@ from headrace_workers.providers.shared.wire_format import (
 )
 from headrace_workers.runs.body_kind import BodyKind
 from headrace_workers.runs.completeness import missing_content
+from headrace_workers.runs.repeated_deltas import BLANK, RepeatedDeltas, learned
 from headrace_workers.runs.response_body import Response
 from headrace_workers.runs.split_characters import SplitCharacters
 from headrace_workers.runs.terminal_message import cut_short, unreadable
@@ -52,6 +55,13 @@ _MOST_AT_ONCE = 32
 """Events between two later questions, at most."""
 _SLICE = 256 * 1024
 """Bytes of a body that are parsed at once."""
+
+_LEARNINGS = 4
+"""How often the repeated bytes of a stream are learned before they are of use, at most."""
+_READ_SINGLY = 3
+"""Events of one read that are read one by one, to learn from them."""
+
+_LINE_END = re.compile(rb"[\r\n]")
 
 _LARGE = 1024 * 1024
 """Bytes of a whole answer. A larger one is read over several turns of the loop."""
@@ -69,9 +79,9 @@ Entries = list[tuple[str, bytes]]
 class AnswerReader:
     """Reads one answer. It may come in several responses, if the provider must be asked to continue it.
 
-    Methods append what they read to their argument ``events``. The run feeds ``parser`` itself, which saves a call per
-    piece. ``mapper`` is None, and there is no ``parser``, until a stream is opened. ``may_continue`` says whether the turn of the loop may go on;
-    None: always. ``waiting`` are server-sent events that the turn had no time for.
+    Methods append what they read to their argument ``events``. ``mapper`` is None until a stream is opened.
+    ``may_continue`` says whether the turn of the loop may go on; None: always. ``waiting`` are server-sent events that
+    the turn had no time for.
     """
 
     __slots__ = (
@@ -79,14 +89,18 @@ class AnswerReader:
         "_arriving",
         "_continuations",
         "_continued_with",
+        "_learnings",
         "_logprobs",
+        "_parser",
+        "_repeated",
         "_request",
         "_response",
         "_split_characters",
+        "_tail",
+        "_text_span",
         "_unread",
         "mapper",
         "may_continue",
-        "parser",
         "waiting",
     )
 
@@ -104,6 +118,10 @@ class AnswerReader:
         self._arriving = ArrivingVectors(len(request.inputs)) if request.inputs else None
         self._logprobs = LogprobReader() if wants_logprobs(request) else None
         self._unread: tuple[bytes, WholeSteps] | None = None  # a whole body, and the steps left to read it
+        self._text_span: Callable[[str, bytes], TextSpan | None] | None = None  # of the mapper; None: learn no more
+        self._repeated: RepeatedDeltas | None = None  # what was learned from the last event that the mapper was fed
+        self._learnings = _LEARNINGS
+        self._tail = b""  # the beginning of the line that begins the next event
 
     @property
     def is_reading_whole(self) -> bool:
@@ -142,16 +160,86 @@ class AnswerReader:
         """Open the stream if it is not open. Return its mapper."""
         if self.mapper is None:
             self.mapper = self._api.open_stream(self._request)
-            self.parser = SSEParser()
+            self._parser = SSEParser()
+            if self._logprobs is None:
+                self._text_span = getattr(self.mapper, "text_span", None)
         return self.mapper
 
-    def map(self, server_events: Entries, events: list[RunEvent]) -> None:
-        """Map the server-sent events of one piece of a stream. Raises one of UNREADABLE."""
+    @property
+    def is_repeating(self) -> bool:
+        """Whether it is known which bytes the stream repeats in each text delta."""
+        return self._repeated is not None
+
+    def read(self, data: bytes, events: list[RunEvent]) -> None:
+        """Read one piece of a stream. Raises one of UNREADABLE."""
+        if self._text_span is None:
+            self._read_any(data, events)
+            return
+        if self._tail:
+            data, self._tail = self._tail + data, b""
+        repeated = self._repeated
+        if repeated is None or (texts := repeated.texts(data)) is None:
+            self._read_mixed(data, events)
+        else:
+            self._learnings = _LEARNINGS
+            repeated.kept += texts
+            events += texts
+
+    def _read_mixed(self, data: bytes, events: list[RunEvent]) -> None:
+        """Read one piece of a stream. Learn from one of its first events which bytes are repeated."""
+        if self._repeated is None and not self._learnings:
+            self._text_span = None  # this stream repeats too little
+        if not self._parser.is_between_events:
+            head, blank, data = data.partition(BLANK)
+            self._read_any(head + blank, events)
+        *blocks, tail = data.split(BLANK)
+        place = 0
+        while place < min(len(blocks), _READ_SINGLY) and self._may_learn and self._repeated is None:
+            self._read_and_learn(blocks[place], events)
+            place += 1
+        if self._repeated is not None and place < len(blocks):
+            if texts := self._repeated.texts_at(blocks, place):
+                self._learnings = _LEARNINGS
+                self._repeated.kept += texts
+                events += texts
+                place += len(texts)
+            else:
+                self._repeated = None
+        if place == len(blocks) and self._repeated is not None and not _LINE_END.search(tail) and len(tail) < LIGHT:
+            self._tail = tail
+        elif rest := BLANK.join([*blocks[place:], tail]):
+            self._read_any(rest, events)
+
+    @property
+    def _may_learn(self) -> bool:
+        mapper = self.mapper
+        if mapper is None or mapper.is_complete or self._text_span is None:
+            return False
+        return self._parser.is_between_events and not self.waiting and self._learnings > 0
+
+    def _read_and_learn(self, block: bytes, events: list[RunEvent]) -> None:
+        """Read one event, without its blank line. If it is a text delta, learn its other bytes."""
+        before = len(events)
+        self._read_any(block + BLANK, events)
+        text_span = self._text_span
+        if text_span is not None and len(events) == before + 1 and type(events[-1]) is str and self._may_learn:
+            self._repeated = learned(block, text_span)
+            self._learnings -= 1
+
+    def _read_any(self, data: bytes, events: list[RunEvent]) -> None:
+        """Read one piece of a stream in the general way, with parser and mapper."""
+        self._repeated = None  # the mapper may take another delta from now on
+        if self.waiting:
+            self.waiting += self._parser.feed(data)
+        else:
+            self._map(self._parser.feed(data), events)
+
+    def _map(self, server_events: Entries, events: list[RunEvent]) -> None:
         mapper = self.mapper
         assert mapper is not None  # noqa: S101 - set when the response's head came
         before = len(events)
         try:
-            if len(server_events) > _EVENTS_AT_ONCE or self.parser.has_large:
+            if len(server_events) > _EVENTS_AT_ONCE or self._parser.has_large:
                 self._map_many(mapper, server_events, events)
                 return
             for name, data in server_events:
@@ -173,7 +261,7 @@ class AnswerReader:
     def _map_many(self, mapper: StreamMapper, server_events: Entries, events: list[RunEvent]) -> None:
         """Map many or large events. Events that this turn has no time for wait for the next."""
         # A large piece may hold only small events. Only large events are weighed one by one.
-        is_each_weighed = self.parser.has_large and any(len(data) > LIGHT for _, data in server_events)
+        is_each_weighed = self._parser.has_large and any(len(data) > LIGHT for _, data in server_events)
         at_once = 1 if is_each_weighed else _EVENTS_AT_ONCE
         feed = mapper.feed
         start, count = 0, len(server_events)
@@ -195,7 +283,7 @@ class AnswerReader:
     def map_waiting(self, events: list[RunEvent]) -> None:
         """Map the events that waited for this turn. Raises one of UNREADABLE."""
         waiting, self.waiting = self.waiting, []
-        self.map(waiting, events)
+        self._map(waiting, events)
 
     def read_last(self, data: bytes, events: list[RunEvent]) -> None:
         """Read the last piece of a stream. Raises one of UNREADABLE.
@@ -206,10 +294,11 @@ class AnswerReader:
         if len(data) > LIGHT and any(end in data[:-_BLANKS] or end in data.strip() for end in (b"\n", b"\r")):
             raise too_large("one event in a response that does not say where its events end")
         self.may_continue = None  # the end of a body is reported once: read all of it now
+        data, self._tail = self._tail + data, b""
         for start in range(0, len(data), _SLICE):
-            self.map(self.parser.feed(data[start : start + _SLICE]), events)
+            self._map(self._parser.feed(data[start : start + _SLICE]), events)
         try:
-            self.map(self.parser.finish(), events)
+            self._map(self._parser.finish(), events)
         except ProviderFailedError as error:
             error.failure = cut_short(error.failure)  # the last event lacks its end
             raise
@@ -353,7 +442,7 @@ class AnswerReader:
         assert isinstance(self._api, ContinuingApi)  # noqa: S101 - its mapper has a continuation
         self._continuations += 1
         token = self._continued_with = self.mapper.continuation or ""
-        self.parser = SSEParser()
+        self._parser, self._repeated, self._tail = SSEParser(), None, b""
         self._response.kind = BodyKind.NONE
         return self._api.continue_request(sent, token)
 

@@ -23,7 +23,7 @@ from headrace_workers.http.http_client import HttpClient, HttpExchange
 from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.limit_reports import LimitReports
 from headrace_workers.runs.provider_run import ProviderRun
-from headrace_workers.runs.run_commands import Command, Commands
+from headrace_workers.runs.run_commands import SEND, Command, Commands
 from headrace_workers.runs.shared_deadlines import SharedDeadlines
 from headrace_workers.spans.tracer import OpenSpan, Tracer
 
@@ -194,7 +194,9 @@ class LiveRun:
         try:
             now = self._turn_began = time.monotonic()
             commands = self.core.received(data, now)
-            if commands:
+            if commands is SEND:
+                self.worker.schedule(self, is_urgent=False)
+            elif commands:
                 self.carry_out(commands)
         except Exception as error:  # noqa: BLE001
             self.broke(error)
@@ -286,11 +288,12 @@ class LiveRun:
     def take(self, now: float) -> list[Chunk | Terminal]:
         """Return the messages that may leave now."""
         messages: list[Chunk | Terminal] = []
+        core = self.core
         try:
-            messages, commands = self.core.take(now)
+            messages, commands = core.take(now)
             if commands:
                 self.carry_out(commands)
-            if self.core.is_over:
+            if core.terminal is not None:
                 self.finish()
         except Exception as error:  # noqa: BLE001
             self.broke(error)

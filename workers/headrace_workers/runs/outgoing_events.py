@@ -96,6 +96,23 @@ class OutgoingEvents:
             return False
         return characters(self.pending) < WINDOW_CHARACTERS // 2
 
+    def take_text(self) -> list[RunEvent] | None:
+        """Return all pending events if they are text, and if the credit is enough for them. Else return None."""
+        pending = self.pending
+        try:
+            size = sum(map(len, pending))  # type: ignore[arg-type]
+        except TypeError:  # no other event has a length
+            return None
+        sequence, characters = self.sequence + len(pending), self._characters + size
+        if not pending or sequence > self._sequence_limit or characters > self._character_limit:
+            return None
+        self.pending = []
+        self._read = 0
+        self.sequence, self._characters = sequence, characters
+        self.length += size
+        self.text_length += size
+        return pending
+
     def take(self) -> tuple[int, list[RunEvent]]:
         """Return the sequence number of the first event that may leave, and all events that may leave."""
         first, pending = self.sequence, self.pending

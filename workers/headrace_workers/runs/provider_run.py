@@ -22,7 +22,7 @@ from headrace_workers.runs.answer_reader import UNREADABLE, AnswerReader
 from headrace_workers.runs.body_kind import BodyKind
 from headrace_workers.runs.outgoing_events import OutgoingEvents
 from headrace_workers.runs.response_body import Response
-from headrace_workers.runs.run_commands import Command, Commands
+from headrace_workers.runs.run_commands import SEND, Command, Commands
 from headrace_workers.runs.run_ending import RunEnding
 from headrace_workers.runs.run_summary import RunSummary
 from headrace_workers.runs.terminal_message import cut_short, unreadable
@@ -36,7 +36,6 @@ MAX_ERROR_BODY = 64 * 1024
 _AFTER_SENDING = ("read", "unreadable")
 """Stages of an HTTP exchange in which the provider has, or may have, the request."""
 _NOTHING: Commands = ()
-_SEND = (Command.SEND,)
 _SEND_NOW = (Command.SEND_NOW,)
 _PAUSE = (Command.PAUSE,)
 _SET_TIMER = (Command.SET_TIMER,)
@@ -165,13 +164,11 @@ class ProviderRun:
         if self._ending.is_gathered and self._bounds.add_gathered(len(data)):
             return self._ending.fail(self._bounds.body_too_large(), Command.CLOSE)
         try:
-            if answer.waiting:
-                answer.waiting += answer.parser.feed(data)
-                return _NOTHING
-            answer.map(answer.parser.feed(data), events)
+            is_behind = bool(answer.waiting)
+            answer.read(data, events)
         except UNREADABLE as error:
             return self._ending.fail(error, Command.CLOSE)
-        return self._mapped(before)
+        return _NOTHING if is_behind else self._mapped(before)
 
     def next_turn(self, now: float) -> Commands:
         """The next turn of the loop has begun: map the input that the last turn had no time for."""
@@ -289,24 +286,40 @@ class ProviderRun:
 
     def take(self, now: float) -> tuple[list[Chunk | Terminal], Commands]:
         """Return the messages that may leave now, and the commands that follow from their leaving."""
+        if (chunk := self._text_chunk()) is not None:
+            return [chunk], _NOTHING
+        ending, outgoing = self._ending, self._outgoing
         messages: list[Chunk | Terminal] = []
         # Usage alone waits for the first content: a run that fails before it can then be tried again.
-        if self._outgoing.pending and (self.clocks.content_at is not None or self._ending.end is not None):
-            sequence, events = self._outgoing.take()
+        if outgoing.pending and (self.clocks.content_at is not None or ending.end is not None):
+            sequence, events = outgoing.take()
             if events:
                 if type(events[0]) is not str or len(events) > 1:
                     events = masked_events(events, self.mask)
                 messages.append(Chunk(self.span_id, self.attempt, sequence, events))
-                if self._ending.transcript is not None:
-                    self._ending.transcript.add(events)
-                if self._is_paused or self._ending.end is not None:
+                if ending.transcript is not None:
+                    ending.transcript.add(events)
+                if self._is_paused or ending.end is not None:
                     self.clocks.taken(now)
-        if self._ending.end is not None and not self._outgoing.pending and self.terminal is None:
-            self.terminal = self._ending.terminal(self._ending.end)
+        if ending.end is not None and not outgoing.pending and self.terminal is None:
+            self.terminal = ending.terminal(ending.end)
             messages.append(self.terminal)
-        if self._is_paused and self._ending.end is None and self._outgoing.waiting_is_low():
+        if self._is_paused and ending.end is None and outgoing.waiting_is_low():
             return messages, self._resume(now)
         return messages, _NOTHING
+
+    def _text_chunk(self) -> Chunk | None:
+        """Return all pending events as one chunk, if they are text and may leave, and nothing follows from that. Most chunks are such."""
+        ending, outgoing = self._ending, self._outgoing
+        if ending.end is not None or self._is_paused or self.clocks.content_at is None:
+            return None
+        sequence = outgoing.sequence
+        texts = outgoing.take_text()
+        if texts is None:
+            return None
+        if ending.transcript is not None:
+            ending.transcript.add(texts)
+        return Chunk(self.span_id, self.attempt, sequence, texts)
 
     def continue_request(self, sent: HttpRequest) -> HttpRequest:
         """Return the request for a SEND_CONTINUATION command. Its response is read as part of the same answer."""
@@ -357,7 +370,7 @@ class ProviderRun:
             return _NOTHING
         if not self._outgoing.has_credit:
             return self._pause() if self._outgoing.waiting_is_full() else _NOTHING
-        send = _SEND_NOW if self._outgoing.sequence == 0 else _SEND
+        send = _SEND_NOW if self._outgoing.sequence == 0 else SEND
         return (*self._pause(), *send) if self._outgoing.is_flooded else send
 
     def _nearly_ended(self, new: list[RunEvent]) -> Commands:

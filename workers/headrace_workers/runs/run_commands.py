@@ -21,3 +21,6 @@ class Command(enum.Enum):
 
 Commands = tuple[Command, ...]
 """What the shell must do, in this order."""
+
+SEND: Commands = (Command.SEND,)
+"""The commands that follow from most pieces of a stream."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from headrace_workers.providers.shared.lenient_json import loads_with_halves
+from headrace_workers.providers.shared.lenient_json import UNREADABLE, loads_with_halves
 
 # Compatible servers send null or unexpected types in any field. So the fields are Any.
 
@@ -43,6 +43,18 @@ class MessageEvent(msgspec.Struct, gc=False):
 
 decode = msgspec.json.Decoder(MessageEvent).decode
 """Decodes one event. Raises one of UNREADABLE."""
+
+
+def plain_text(data: bytes) -> str | None:
+    """Return the text of a delta of a block's text; None for any other event."""
+    try:
+        event = decode(data)
+    except UNREADABLE:
+        return None
+    delta = event.delta
+    if event.type != "content_block_delta" or delta is None or delta.type != "text_delta":
+        return None
+    return delta.text if delta.text and type(delta.text) is str else None
 
 
 def decode_leniently(data: bytes) -> MessageEvent | None:

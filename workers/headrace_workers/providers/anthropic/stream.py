@@ -19,7 +19,13 @@ from headrace_workers.providers.anthropic.blocks import (
     message_of,
     refuse_unknown,
 )
-from headrace_workers.providers.anthropic.events import MessageDelta, MessageEvent, decode, decode_leniently
+from headrace_workers.providers.anthropic.events import (
+    MessageDelta,
+    MessageEvent,
+    decode,
+    decode_leniently,
+    plain_text,
+)
 from headrace_workers.providers.shared import provider_errors as failures
 from headrace_workers.providers.shared.answer_limits import KeptMemory, check_calls, check_parts
 from headrace_workers.providers.shared.lenient_json import (
@@ -33,6 +39,7 @@ from headrace_workers.providers.shared.lenient_json import (
     may_hold_halves,
     read_object,
 )
+from headrace_workers.providers.shared.text_span import TextSpan, span_of_text, strings_of
 from headrace_workers.providers.shared.unread_content import elements_of, object_in, refuse_content, text_in
 from headrace_workers.providers.shared.usage_counts import server_tool_requests
 from headrace_workers.providers.shared.wire_format import (
@@ -53,6 +60,8 @@ _EVENTS = (
     "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop", "ping",
     "error",
 )  # fmt: skip
+
+_TEXTS = strings_of("text")
 
 _INPUT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _COUNTS = frozenset({*_INPUT_COUNTS, "output_tokens", "thinking_tokens"})
@@ -140,6 +149,14 @@ class MessageMapper:
                 self._take_delta(event.index, delta, data, events)
             else:
                 self._take_event(kind, event, data, events)
+
+    def text_span(self, name: str, data: bytes) -> TextSpan | None:  # noqa: ARG002 - the type in the data says what it is
+        """Return where the text of a plain delta stands; see :meth:`RepeatingMapper.text_span`."""
+        try:
+            block = self._at.get(decode(data).index)
+        except UNREADABLE:
+            return None
+        return None if block is None else span_of_text(data, _TEXTS, plain_text, block.pieces)
 
     def finish(self, events: list[RunEvent] | None = None) -> Completion:  # noqa: ARG002 - the protocol's form
         """Return the complete answer; see :meth:`StreamMapper.finish`."""

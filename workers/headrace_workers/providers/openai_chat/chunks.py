@@ -11,6 +11,7 @@ import msgspec
 
 from headrace_workers.providers.shared.lenient_json import UNREADABLE, loads_with_halves
 from headrace_workers.providers.shared.provider_errors import is_error
+from headrace_workers.providers.shared.unread_content import is_other
 
 # Vendors send null or unexpected types in any field. So the fields are Any.
 
@@ -56,6 +57,23 @@ class ChatChunk(msgspec.Struct, gc=False):
 
 decode = msgspec.json.Decoder(ChatChunk).decode
 """Decodes one chunk. Raises one of UNREADABLE."""
+
+
+def plain_text(data: bytes) -> str | None:
+    """Return the text of a chunk whose only choice is the first one, and has a text and nothing else that is read."""
+    try:
+        chunk = decode(data)
+    except UNREADABLE:
+        return None
+    if chunk.usage or chunk.error or chunk.x_groq or chunk.choices is None or len(chunk.choices) != 1:
+        return None
+    choice = chunk.choices[0]
+    if choice is None or choice.message is not None or choice.finish_reason or choice.error:
+        return None
+    if choice.delta is None or (choice.index and is_other(choice.index)):
+        return None
+    content, *others = msgspec.structs.astuple(choice.delta)
+    return content if content and type(content) is str and not any(others) else None
 
 
 def decode_leniently(data: bytes) -> ChatChunk:

@@ -19,11 +19,13 @@ from headrace_workers.providers.openai_chat.chunks import (
     decode,
     decode_leniently,
     groq_part,
+    plain_text,
 )
 from headrace_workers.providers.openai_chat.errors import check_for_error
 from headrace_workers.providers.shared import provider_errors as failures
 from headrace_workers.providers.shared.answer_limits import KeptMemory, too_large
 from headrace_workers.providers.shared.lenient_json import UNREADABLE, as_name, may_hold_halves, read_object
+from headrace_workers.providers.shared.text_span import TextSpan, span_of_text, strings_of
 from headrace_workers.providers.shared.unread_content import fail, is_other, refuse_content
 from headrace_workers.providers.shared.usage_counts import read_usage
 from headrace_workers.providers.shared.wire_format import (
@@ -53,6 +55,8 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "malformed_function_call": "error",
 }
 
+
+_CONTENTS = strings_of("content")
 
 _ANSWER_BYTES = 2048
 _MAX_CHOICES = 128
@@ -137,6 +141,12 @@ class ChatMapper:
             choices = read_object(data).get("choices")
             unread = [choice | {"message": None} for choice in choices if isinstance(choice, dict)] if choices else None
             refuse_content(unread, "an event")
+
+    def text_span(self, name: str, data: bytes) -> TextSpan | None:
+        """Return where the text of a plain delta stands; see :meth:`RepeatingMapper.text_span`."""
+        if name or not self._model or self.is_complete:
+            return None
+        return span_of_text(data, _CONTENTS, plain_text, self._text)
 
     def finish(self, events: list[RunEvent] | None = None) -> Completion:
         """Return the complete answer; see :meth:`StreamMapper.finish`."""

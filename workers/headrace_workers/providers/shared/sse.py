@@ -47,12 +47,12 @@ class SSEParser:
     providers), and JSON after ``error:`` (llama.cpp) is an event named ``error``.
 
     Some servers leave out the blank lines between events. So two JSON objects in a row are two events.
+    ``is_between_events``: an event may begin with the next byte, and nothing of it has come.
     """
 
     __slots__ = (
         "_after_cr",
         "_at_start",
-        "_between_events",
         "_data",
         "_json",
         "_json_depth",
@@ -62,6 +62,7 @@ class SSEParser:
         "_pending",
         "_size",
         "has_large",
+        "is_between_events",
     )
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
@@ -75,13 +76,13 @@ class SSEParser:
         self._size = 0
         self._at_start = True
         self._after_cr = False
-        self._between_events = False
+        self.is_between_events = False
         self.has_large = False  # whether an event is, or may be, so large that it must be weighed
 
     def feed(self, data: bytes) -> list[tuple[str, bytes]]:
         """Return the events that these bytes complete."""
         # Nearly all reads hold only whole blocks of ``data: …`` and a blank line. They are split in one step.
-        if self._between_events and data.startswith(_START):
+        if self.is_between_events and data.startswith(_START):
             if data.endswith(_BLANK) and _CR not in data:
                 return self._split_blocks(data)
             if data.endswith(_CRLF_BLANK):
@@ -92,7 +93,7 @@ class SSEParser:
         """Return the last event, if the body ended without the blank line after it."""
         line = bytes(self._pending)
         self._pending.clear()
-        self._between_events = False
+        self.is_between_events = False
         return self._read_lines(line + _BLANK if line else b"\n")
 
     def _read(self, data: bytes) -> list[tuple[str, bytes]]:
@@ -100,7 +101,7 @@ class SSEParser:
             data = self._without_bom(data)
         if self._after_cr or _CR in data:
             data = self._with_lf_only(data)
-        self._between_events = False
+        self.is_between_events = False
         end = data.rfind(b"\n") + 1
         if not end:
             self._keep(data)
@@ -121,7 +122,7 @@ class SSEParser:
         if len(data) > LIGHT or self._size > LIGHT:
             self.has_large = True
         is_within = self._pending or self._data or self._name or self._json
-        self._between_events = not (is_within or self._after_cr or self._at_start)
+        self.is_between_events = not (is_within or self._after_cr or self._at_start)
         return events
 
     def _without_bom(self, data: bytes) -> bytes:

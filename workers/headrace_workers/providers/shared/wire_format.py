@@ -17,6 +17,7 @@ from headrace.types import FinishReason, Message, RunEvent, TokenLogprob, Usage
 from headrace.wire.messages import FailureKind, ToolCallText
 from headrace.wire.run_request import RunRequest
 from headrace_workers.http.http_request import HttpRequest
+from headrace_workers.providers.shared.text_span import TextSpan
 
 CUT_REASONS = ("max_tokens", "content_filter", "error")
 """Finish reasons of an answer that was cut: its last tool call may be incomplete."""
@@ -132,6 +133,17 @@ class StreamMapper(Protocol):
 
         Appends to ``events`` what is known only at the end. Raises ProviderFailedError (``provider_protocol``) if the
         stream was cut.
+        """
+
+
+class RepeatingMapper(StreamMapper, Protocol):
+    """A mapper of streams that repeat all bytes of a text delta except the text. Its later deltas need no decoding."""
+
+    def text_span(self, name: str, data: bytes) -> TextSpan | None:
+        """Return where the text of an event stands that was read last. None unless the event is a text and nothing else.
+
+        Until the next call of ``feed``, the caller may take events that are equal but for the text: it adds their
+        texts to the span's ``kept`` and to the events, which must be all that ``feed`` would do with them.
         """
 
 

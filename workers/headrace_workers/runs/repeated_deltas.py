@@ -1,0 +1,108 @@
+"""Reads text deltas whose bytes differ only in the text: most streams repeat all other bytes in each delta. Pure.
+
+The bytes before and after the text are learned from one delta, which the mapper has read. Later deltas need no parser
+and no decoder for these bytes: they are compared. JSON with another string in the same place has the same meaning except
+for the text. So the texts are the same as those that parser and mapper would give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+
+import msgspec
+
+from headrace_workers.providers.shared.answer_limits import LIGHT
+from headrace_workers.providers.shared.text_span import TextSpan
+
+BLANK = b"\n\n"
+_DATA = b"data: "
+_EVENT = b"event: "
+_SEARCHED = 1024
+"""Bytes up to which the bytes between two texts are searched for. In more bytes, cutting at the blank lines is faster."""
+
+_MOST_LEFT_OUT = 4
+"""Events at the end of a read that may be others than text deltas: finish reason, usage and ``[DONE]``."""
+
+_decode_text = msgspec.json.Decoder(str).decode
+_decode_texts = msgspec.json.Decoder(list[str]).decode
+
+
+class RepeatedDeltas:
+    """The bytes around the text of a delta: ``before`` and ``after``, with the blank line. The mapper keeps the texts in ``kept``."""
+
+    __slots__ = ("_between", "_cut", "_end", "_size", "after", "before", "kept")
+
+    def __init__(self, before: bytes, after: bytes, kept: list[str]) -> None:
+        self.before = before
+        self.after = after
+        self.kept = kept
+        self._end = after[: -len(BLANK)]
+        self._size = len(before) + len(self._end)
+        self._between = after + before
+        self._cut = itemgetter(slice(len(before), len(BLANK) - len(after)))
+
+    def texts(self, blocks: bytes) -> list[str] | None:
+        """Return the texts of server-sent events, or None if not all of them are such deltas with a text."""
+        before, after = self.before, self.after
+        if not (blocks.startswith(before) and blocks.endswith(after)):
+            return None
+        if len(blocks) > _SEARCHED:
+            return self._texts_of(blocks[: -len(BLANK)].split(BLANK))
+        try:
+            if self._between not in blocks:
+                text = _decode_text(blocks[len(before) : -len(after)])
+                return [text] if text else None
+            return _texts(blocks[len(before) : -len(after)].split(self._between))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+
+    def texts_at(self, blocks: Sequence[bytes], start: int) -> list[str]:
+        """Return the texts of server-sent events from ``blocks[start]`` on, without their blank lines.
+
+        Events at the end that are no such deltas are left out. Return an empty list if an event before them is none.
+        """
+        end, least = len(blocks), max(len(blocks) - _MOST_LEFT_OUT, start)
+        while end > least and not self.fits(blocks[end - 1]):
+            end -= 1
+        return self._texts_of(blocks[start:end]) or []
+
+    def fits(self, block: bytes) -> bool:
+        """Return whether an event, without its blank line, has these bytes around its text."""
+        return len(block) >= self._size and block.startswith(self.before) and block.endswith(self._end)
+
+    def _texts_of(self, blocks: Sequence[bytes]) -> list[str] | None:
+        strings = list(map(self._cut, blocks))
+        # One comparison of all bytes is faster than two comparisons for each event.
+        if b"%b%b%b" % (self.before, self._between.join(strings), self._end) != BLANK.join(blocks):
+            return None
+        try:
+            return _texts(strings)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+
+
+def _texts(strings: list[bytes]) -> list[str] | None:
+    """Return the texts of JSON strings. None if a text is empty, or if something is no string."""
+    # No JSON string has a line end within. So each item between two line ends is one whole string.
+    texts = _decode_texts(b"[%b]" % b",\n".join(strings))
+    return texts if len(texts) == len(strings) and all(texts) else None
+
+
+def learned(block: bytes, text_span: Callable[[str, bytes], TextSpan | None]) -> RepeatedDeltas | None:
+    """Return the bytes around the text of a server-sent event, which is given without its blank line.
+
+    ``text_span``: the mapper's (see :class:`RepeatingMapper`), which has read the event. Return None if the event is
+    anything but a plain text delta in its usual form.
+    """
+    name, start = "", len(_DATA)
+    if block.startswith(_EVENT):
+        line = block.partition(b"\n")[0]
+        name, start = line[len(_EVENT) :].decode("utf-8", "replace"), len(line) + 1 + len(_DATA)
+    data = block[start:]
+    if block[start - len(_DATA) : start] != _DATA or b"\n" in data or b"\r" in block or len(block) > LIGHT:
+        return None
+    span = text_span(name, data)
+    if span is None:
+        return None
+    return RepeatedDeltas(block[: start + span.start], data[span.end :] + BLANK, span.kept)
