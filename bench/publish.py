@@ -66,11 +66,14 @@ def files_named(page: str) -> set[str]:
 def _origin(kept: KeptResults) -> str:
     machine = kept.machine
     packages = ", ".join(f"{package} {version}" for package, version in sorted(kept.versions.items()))
-    once = _once(kept)
+    rounds = "One round"
+    if kept.rounds > 1:
+        once = _once(kept)
+        rounds = f"Medians of {kept.rounds} interleaved rounds, the smallest and the largest in brackets"
+        rounds += f"; one round of {once}" if once else ""
     return (
         f"Measured on {kept.date} with commit {kept.commit}, on {machine.cores} cores ({machine.processor}), Python {machine.python}, "
-        f"{machine.kernel}. Medians of {kept.rounds} interleaved rounds, the smallest and the largest in brackets"
-        f"{f'; one round of {once}' if once else ''}. Versions: {packages}."
+        f"{machine.kernel}. The machine's load was {machine.load:.1f} when it began. {rounds}. Versions: {packages}."
     )
 
 

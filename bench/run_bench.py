@@ -63,7 +63,7 @@ def main() -> None:
     if arguments.beside is not None:
         for here, other in zip(entries[::2], entries[1::2], strict=True):
             print_side_by_side(results, (here.name, other.name), works)
-    print(f"\n{arguments.rounds} rounds in {seconds:.0f} s, on {machine.processor}, {machine.cores} cores")
+    print(f"\n{arguments.rounds} round(s) in {seconds:.0f} s, on {machine.processor}, {machine.cores} cores")
     kept = KeptResults(
         commit=this_commit(),
         date=today(),
@@ -108,6 +108,9 @@ def _arguments() -> argparse.Namespace:
     all_works = [work.name for work in WORKS] if arguments.full else USUAL_WORKS
     arguments.works = arguments.works.split(",") if arguments.works else all_works
     arguments.rounds = arguments.rounds or (1 if arguments.quick else 3 if arguments.full else 2)
+    if unknown := set(arguments.works) - {work.name for work in WORKS}:
+        known = ", ".join(work.name for work in WORKS)
+        parser.error(f"no work is named {', '.join(sorted(unknown))}; there are: {known}")
     try:
         named(arguments.contestants)
     except ValueError as error:
