@@ -92,7 +92,7 @@ def _measure(served: Provider, entry: Entry, work: Work, number: int) -> Result:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=os.environ | address | contestant.environ,
+            env=_surroundings() | address | contestant.environ,
             cwd=ROOT,  # the same contestants for both versions: each Python has its own version of Headrace
         ) as process,
     ):
@@ -118,6 +118,16 @@ def _measure(served: Provider, entry: Entry, work: Work, number: int) -> Result:
         number=number,
         provider_cpu=provider_after - provider_before,
     )
+
+
+def _surroundings() -> dict[str, str]:
+    """Return this process's environment without what would change a contestant: the user's engine and settings, and proxies."""
+    own = {"HEADRACE_DATA": os.environ["HEADRACE_DATA"]} if "HEADRACE_DATA" in os.environ else {}
+    return own | {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("HEADRACE_") and not name.lower().endswith("_proxy")
+    }
 
 
 def _mark_at(process: subprocess.Popen[bytes], word: str, provider_pid: int) -> tuple[TreeFigures, float]:
