@@ -42,7 +42,10 @@ def check_directory(directory: Path) -> str | None:
 
 
 def directory_refusal(directory: Path) -> OSError | None:
-    """Return the result of :func:`check_directory` as an error: FileNotFoundError if there is no directory, else UntrustedDirectoryError."""
+    """Return the result of :func:`check_directory` as an error: FileNotFoundError if there is no directory, else UntrustedDirectoryError.
+
+    If there is no descriptor for the check, return the OSError that says so: nothing is known of the directory then.
+    """
     return _refusal(directory, is_private=True)
 
 
@@ -71,6 +74,8 @@ def _refusal(directory: Path, *, is_private: bool) -> OSError | None:
     except FileNotFoundError:
         return FileNotFoundError(errno.ENOENT, f"there is no directory {directory}")
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            return OSError(error.errno, f"{directory} cannot be checked: {error.strerror}")
         problem = _why_closed(directory, error)
     return None if problem is None else UntrustedDirectoryError(errno.EPERM, problem)
 

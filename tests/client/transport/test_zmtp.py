@@ -1,12 +1,16 @@
-"""What the bound end of ZMTP takes, in pieces of any size, and what it refuses."""
+"""What either end of ZMTP takes, in pieces of any size, and what it refuses."""
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from headrace.transport.zmtp import FrameParser, frame_head, opening
+from headrace.transport.zmtp import DEALER as DEALER_TYPE
+from headrace.transport.zmtp import OF_DEALER, OF_ROUTER, ROUTER, FrameParser, frame_head, opening
 
 LIMIT = 100_000
 DEALER = opening(b"DEALER")
@@ -121,3 +125,53 @@ def test_any_bytes_end_in_frames_or_a_breach() -> None:
             del said[:count]
         assert inbound.held <= LIMIT
         assert frames <= 600
+
+
+ROLES = [(OF_ROUTER, DEALER_TYPE), (OF_DEALER, ROUTER)]
+"""The socket types that an end takes, and the type of a peer that it takes."""
+
+
+@st.composite
+def splits(draw: st.DrawFn, said: bytes) -> list[bytes]:
+    """Cut bytes into pieces."""
+    cuts = sorted({*draw(st.lists(st.integers(0, len(said)), max_size=12)), 0, len(said)})
+    return [said[start:end] for start, end in itertools.pairwise(cuts)]
+
+
+@pytest.mark.parametrize(("takes", "peer"), ROLES)
+@given(data=st.data(), bodies=st.lists(st.binary(max_size=400) | st.integers(250, 70_000).map(bytes), max_size=6))
+def test_any_split_of_the_bytes_gives_the_same_frames_in_either_role(
+    takes: tuple[bytes, ...], peer: bytes, data: st.DataObject, bodies: list[bytes]
+) -> None:
+    inbound, frames = FrameParser(LIMIT, takes), []
+    for piece in data.draw(splits(opening(peer) + b"".join(map(frame, bodies)))):
+        frames += inbound.received(piece)
+
+    assert (frames, inbound.breach, inbound.held, inbound.missing) == (bodies, "", 0, 0)
+
+
+@pytest.mark.parametrize(("takes", "peer"), ROLES)
+@given(data=st.data(), said=st.binary(max_size=300), is_greeted=st.booleans())
+def test_no_bytes_raise_in_either_role_and_all_splits_agree(
+    takes: tuple[bytes, ...], peer: bytes, data: st.DataObject, said: bytes, is_greeted: bool
+) -> None:
+    said = (opening(peer) if is_greeted else b"") + said
+    whole, pieces = FrameParser(LIMIT, takes), FrameParser(LIMIT, takes)
+    frames = whole.received(said)
+    heard = [heard for piece in data.draw(splits(said)) for heard in pieces.received(piece)]
+
+    assert (heard, pieces.breach, pieces.held, pieces.missing) == (frames, whole.breach, whole.held, whole.missing)
+    assert whole.held <= LIMIT
+
+
+@pytest.mark.parametrize("socket_type", [b"ROUTER", b"DEALER", b"REP"])
+def test_a_dealer_takes_the_socket_types_of_the_rfc(socket_type: bytes) -> None:
+    inbound = FrameParser(LIMIT, OF_DEALER)
+    assert inbound.received(opening(socket_type) + frame(b"hello")) == [b"hello"]
+
+
+@pytest.mark.parametrize("socket_type", [b"PUB", b"REQ", b"PULL", b"router", b""])
+def test_a_dealer_refuses_other_socket_types(socket_type: bytes) -> None:
+    inbound = FrameParser(LIMIT, OF_DEALER)
+    assert inbound.received(opening(socket_type) + frame(b"hello")) == []
+    assert inbound.breach == "it is not a ROUTER or DEALER or REP that is ready"
