@@ -1,12 +1,13 @@
 """CPU time and memory of a process and all that it started, as the kernel counts them.
 
-Linux only; never touches the processes.
+Linux only. Only ``end_tree`` does anything to the processes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -79,6 +80,13 @@ def peak_memory(pid: int) -> float:
 def children(pid: int) -> list[int]:
     """Return the processes that have a process as their parent."""
     return [child for child in _tree(pid)[1:] if int(_stat(child)[1]) == pid]
+
+
+def end_tree(root: int) -> None:
+    """Kill a process and all that it started, because it hangs or has failed."""
+    for pid in _tree(root):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _tree(root: int) -> list[int]:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import msgspec
 
 from bench.contestant_list import Contestant
-from bench.measure import TreeFigures, mark, own_cpu, used
+from bench.measure import TreeFigures, end_tree, mark, own_cpu, used
 from bench.summary import Result
 from bench.works import Reading, Work
 
@@ -96,14 +96,14 @@ def _measure(served: Provider, entry: Entry, work: Work, number: int) -> Result:
             cwd=ROOT,  # the same contestants for both versions: each Python has its own version of Headrace
         ) as process,
     ):
-        watchdog = threading.Timer(work.limit + contestant.starting, process.kill)
+        watchdog = threading.Timer(work.limit + contestant.starting, end_tree, [process.pid])
         watchdog.start()
         try:
             before, provider_before = _mark_at(process, "warm", served.pid)
             after, provider_after = _mark_at(process, "done", served.pid)
             reading = msgspec.json.decode(process.communicate()[0], type=Reading)
         except (ContestantError, msgspec.DecodeError, BrokenPipeError) as error:
-            process.kill()
+            end_tree(process.pid)
             errors.seek(0)
             last_words = errors.read().decode(errors="replace").strip().splitlines()[-3:]
             raise ContestantError(f"{error}; {' | '.join(last_words)}") from None
