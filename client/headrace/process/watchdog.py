@@ -10,6 +10,8 @@ or the engine's. In detail:
     EngineUnavailableError at once.
 3.  Users' code does not run on the I/O thread: callbacks and log handlers have separate threads (``process/callbacks.py``). Python
     may still run a finalizer there. A call in it that would wait raises at once.
+    The event loop of a caller may do the work of the I/O thread for a while (``transport/guest_loop.py``). The same holds then: it
+    runs no users' code in it. What a signal handler raises there reaches the program, after the runs that it has disturbed have ended.
 4.  If the I/O thread is blocked, for example by such a finalizer, it ends no run. Then the thread of this module ends the run, and
     so does any thread that waits for the run (``runs/delivery.py``). Neither waits for the I/O thread or for the other.
 5.  The first of them decides the outcome, and it never changes. An I/O thread that is late only tells the worker to stop.

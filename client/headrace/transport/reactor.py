@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MAX_WAIT = 3600.0
+_NEVER = float("-inf")
 
 _Watched = tuple[Callable[[], None] | None, Callable[[], None] | None]
 """What to run when a descriptor is readable, and when it takes bytes."""
@@ -65,6 +66,8 @@ class Reactor:
         self._is_stopping = False
         self._alarm = Alarm()
         """Wakes the thread of :meth:`run` while the reactor has a guest."""
+        self._watches_until = _NEVER
+        """When that thread wakes by itself."""
         self._offers = Offers()
         # Only the thread of run() changes the guest. A candidate is the guest once that thread has left its wait.
         self._guest: GuestLoop | None = None
@@ -107,6 +110,9 @@ class Reactor:
         """Run ``action`` once ``time.monotonic()`` reaches ``when``. In a turn only."""
         self._timer_count += 1
         heapq.heappush(self._timers, (when, self._timer_count, action))
+        if when < self._watches_until:
+            self._watches_until = when
+            self._alarm.wake()
 
     def call_later(self, delay: float, action: Callable[[], None]) -> None:
         """Run ``action`` in ``delay`` seconds. In a turn only."""
@@ -255,7 +261,10 @@ class Reactor:
     def _watch_guest(self, guest: GuestLoop) -> None:
         """Run timers and the calls of other threads, and look whether the guest has its turns."""
         turns = guest.turns
-        is_called = self._alarm.wait(min(self._wait(), GUEST_CHECK))
+        wait = min(self._wait(), GUEST_CHECK)
+        self._watches_until = monotonic() + wait
+        is_called = self._alarm.wait(wait)
+        self._watches_until = _NEVER
         if is_called or self._wait() <= 0.0:
             self._own_turn()
         elif guest.turns == turns and self._has_work():

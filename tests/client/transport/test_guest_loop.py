@@ -225,6 +225,10 @@ def test_timers_run_while_there_is_a_guest(reactor: Reactor, pipe: Pipe) -> None
         reactor.call(partial(reactor.call_later, 0.001, due.set))
         await asyncio.to_thread(due.wait, LONG)
         assert due.is_set()
+        await become_guest(pipe)
+        later = asyncio.get_running_loop().create_future()
+        reactor.call(partial(reactor.call_later, 0.02, partial(_note_and_resolve, [], later)))
+        await asyncio.wait_for(later, LONG)
 
     asyncio.run(wait())
 
