@@ -124,6 +124,7 @@ class Worker:
             self._providers.keys.hashes(),
         )
         self.deadlines = SharedDeadlines(loop, time.monotonic)
+        self.early_deadlines = SharedDeadlines(loop, time.monotonic)
         self.limits = LimitReports(loop.call_later, self._link.report_limits, read_limits)
         self._shutdown = Shutdown(loop, self._link, self._runs, self._finish)
         self._done: asyncio.Future[None] = loop.create_future()

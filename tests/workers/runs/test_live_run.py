@@ -123,7 +123,7 @@ class FakeHost:
         self.http: Any = FakeHttp()
         self.sent: list[Any] = []
         self.limits = LimitReports(self.loop.call_later, self.sent.append, lambda _headers: [])
-        self.deadlines = SharedDeadlines(self.loop, time.monotonic)
+        self.deadlines = self.early_deadlines = SharedDeadlines(self.loop, time.monotonic)
         self.client = ConnectedClient(b"c")
         self.is_told: Callable[[], None] = lambda: None
         request = RunRequest(provider="p", model="m", messages=[Message("user", "hi")], stream=stream)

@@ -92,7 +92,7 @@ class Host:
         self.request = msgspec.structs.replace(request, **arguments)
         self.api = WIRE_FORMATS[api].api
         own: Any = self
-        self.loop = self.http = self.tracer = self.limits = self.deadlines = own
+        self.loop = self.http = self.tracer = self.limits = self.deadlines = self.early_deadlines = own
         self.client = ConnectedClient(b"c")
         self.told: list[Any] = []
         self.spans: list[EndedRun] = []

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
-from headrace_workers.runs.shared_deadlines import MAX_GROUPS, SharedDeadlines
+import pytest
+
+from headrace_workers.runs.shared_deadlines import MAX_GROUPS, SharedDeadlines, early_delay
 
 
 class FakeLoop:
@@ -93,3 +96,15 @@ def test_runs_that_each_have_another_limit_leave_few_timers_behind() -> None:
     loop.go_to(100.0)
     assert deadlines.add(runs[-1], 100.0, 5.0) is not None
     assert all(run.over_at is None for run in runs)
+
+
+@pytest.mark.parametrize(
+    ("delay", "early"),
+    [(0.0, None), (0.99, None), (1.0, 1.0), (1.99, 1.0), (2.0, 2.0), (30.0, 16.0), (600.0, 512.0), (1e9, 2048.0), (math.inf, 2048.0)],
+)  # fmt: skip
+def test_a_run_looks_at_its_clocks_early_at_a_time_that_many_runs_share(delay: float, early: float | None) -> None:
+    assert early_delay(delay) == early
+
+
+def test_all_lengths_of_early_delays_have_a_group() -> None:
+    assert len({early_delay(2.0**power) for power in range(64)}) <= MAX_GROUPS

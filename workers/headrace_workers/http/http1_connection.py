@@ -25,6 +25,7 @@ STALE_WITHIN = 2.0
 
 TURN_BYTES = 256 * 1024
 """Bytes that one connection may read in one turn of the loop. Then the other connections have their turn."""
+_NO_HEADERS: dict[str, str] = {}
 _FIELD_BYTES = 4
 """Bytes of a header field beside its name and value."""
 
@@ -101,7 +102,7 @@ class Http1Connection(asyncio.Protocol):
     def _reset(self) -> None:
         self.is_complete = False
         self._status = 0
-        self._headers: dict[str, str] = {}
+        self._headers = _NO_HEADERS
         self._fields: list[bytes] = []  # names and values of the head, as they came
         self._decoder: BodyDecoder | None = None
         self._unreadable: str | None = None
@@ -347,6 +348,7 @@ class Http1Connection(asyncio.Protocol):
             self._is_flowing = self._decoder is None and self._unreadable is None
             if exchange.receiver is not None:
                 exchange.receiver.on_response(self._status, self._headers)
+                self._headers = _NO_HEADERS  # a stream may stay open for long
             if self._unreadable is not None and self.exchange is exchange:
                 self._pieces.clear()
                 self._fail(exchange, self._unreadable)

@@ -436,6 +436,11 @@ class AnswerReader:
             body = b""  # the status is enough
         return self._api.read_error(response.status, response.headers, body)
 
+    @property
+    def can_continue(self) -> bool:
+        """Whether the wire format may ask the provider to continue an answer."""
+        return hasattr(self._api, "continue_request")
+
     def continue_request(self, sent: HttpRequest) -> HttpRequest:
         """Return the request that continues the answer. Its response is read as part of the same answer."""
         assert self.mapper is not None  # noqa: S101 - the mapper asked for the continuation

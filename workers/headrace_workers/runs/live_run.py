@@ -24,7 +24,7 @@ from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.limit_reports import LimitReports
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.run_commands import SEND, Command, Commands
-from headrace_workers.runs.shared_deadlines import SharedDeadlines
+from headrace_workers.runs.shared_deadlines import RemoveDeadline, SharedDeadlines, early_delay
 from headrace_workers.spans.tracer import OpenSpan, Tracer
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ class WorkerServices(Protocol):
     tracer: Tracer | None
     limits: LimitReports
     deadlines: SharedDeadlines
+    early_deadlines: SharedDeadlines
 
     def schedule(self, run: LiveRun, *, is_urgent: bool) -> None:
         """Send the run's messages soon, or at the end of this turn if urgent."""
@@ -106,6 +107,7 @@ class LiveRun:
         "_is_next_turn_scheduled",
         "_late_end",
         "_message",
+        "_remove_deadline",
         "_request",
         "_span",
         "_timer",
@@ -135,12 +137,13 @@ class LiveRun:
         self.core = core
         self.span_id = core.span_id
         self.attempt = core.attempt
-        self._request = request
+        self._request: HttpRequest | None = request  # None when it is not needed any more
         self._message = message
         self._span = span
         self._exchange: HttpExchange | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._wakes_at = 0.0  # when the timer fires, at the latest
+        self._remove_deadline: RemoveDeadline | None = None  # takes the place of a timer
+        self._wakes_at = 0.0  # when one of the two fires, at the latest
         self._turn_began = 0.0
         self._is_next_turn_scheduled = False  # whether next_turn() is already scheduled
         self._late_end: Callable[[], None] | None = None  # the exchange's end, reported once all input is mapped
@@ -163,7 +166,8 @@ class LiveRun:
             self.broke(error)
 
     def _send(self) -> None:
-        self.carry_on(self.worker.http.send(self._request, self))
+        if self._request is not None:
+            self.carry_on(self.worker.http.send(self._request, self))
 
     def carry_on(self, exchange: HttpExchange) -> None:
         """The request was sent: wait for its response, and watch the clocks."""
@@ -186,6 +190,8 @@ class LiveRun:
             self.core.clocks.connected()
             self.worker.limits.responded(self._message, self.core.request, status, headers)
             self.carry_out(self.core.responded(status, headers, now))
+            if not self.core.can_continue:
+                self._request = None
             self._set_timer()  # the idle clock runs from now on
         except Exception as error:  # noqa: BLE001
             self.broke(error)
@@ -302,9 +308,7 @@ class LiveRun:
     def finish(self) -> None:
         """The terminal message was handed out, or the client is gone: end the span and free everything."""
         core, worker = self.core, self.worker
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_timer()
         if self._span is not None and worker.tracer is not None:
             if self._exchange is not None and self._exchange.is_connected:
                 core.clocks.connected()
@@ -348,7 +352,7 @@ class LiveRun:
                 self._schedule_next_turn()
             case Command.RELEASE:
                 exchange.release()
-            case Command.SEND_CONTINUATION:
+            case Command.SEND_CONTINUATION if self._request is not None:
                 self._request = self.core.continue_request(self._request)
                 self._exchange = self.worker.http.send(self._request, self)
             case _:
@@ -357,13 +361,31 @@ class LiveRun:
     def _set_timer(self) -> None:
         """Set the timer to the next deadline, or leave an earlier one: when it fires, it is set again."""
         deadline = self.core.clocks.next_deadline()
-        if self._timer is not None:
+        if self._timer is not None or self._remove_deadline is not None:
             if self._wakes_at <= deadline:
                 return
+            self._stop_timer()
+        now = time.monotonic()
+        delay = max(deadline - now, 0.0)
+        if (early := early_delay(delay)) is not None:
+            self._wakes_at = now + early
+            self._remove_deadline = self.worker.early_deadlines.add(self, now, early)
+        if self._remove_deadline is None:
+            self._wakes_at = deadline
+            self._timer = self.worker.loop.call_later(min(delay + 0.001, 3600.0), self.look_at_clocks)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
             self._timer.cancel()
-        self._wakes_at = deadline
-        delay = max(deadline - time.monotonic(), 0.0)
-        self._timer = self.worker.loop.call_later(min(delay + 0.001, 3600.0), self.look_at_clocks)
+            self._timer = None
+        if self._remove_deadline is not None:
+            self._remove_deadline(self, None)
+            self._remove_deadline = None
+
+    def time_is_over(self) -> None:
+        """The time of :func:`early_delay` is over: set the timer to what is left until the next deadline."""
+        self._remove_deadline = None
+        self.look_at_clocks()
 
     def look_at_clocks(self) -> None:
         """Do what the clocks ask for, and set the timer again."""

@@ -321,6 +321,11 @@ class ProviderRun:
             ending.transcript.add(texts)
         return Chunk(self.span_id, self.attempt, sequence, texts)
 
+    @property
+    def can_continue(self) -> bool:
+        """Whether the request may be needed again after its response has begun, for a request that continues the answer."""
+        return self._answer.can_continue
+
     def continue_request(self, sent: HttpRequest) -> HttpRequest:
         """Return the request for a SEND_CONTINUATION command. Its response is read as part of the same answer."""
         self.clocks.continued()

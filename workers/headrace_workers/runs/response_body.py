@@ -18,6 +18,9 @@ _WITHOUT_BODY = frozenset({204, 205})
 """Successes that have no body, as HTTP defines them."""
 
 
+_NO_HEADERS: Mapping[str, str] = {}
+
+
 def request_id_of(headers: Mapping[str, str]) -> str | None:
     """Return the provider's id of the request, as the head of its response says it."""
     return headers.get("x-request-id") or headers.get("request-id")
@@ -26,25 +29,24 @@ def request_id_of(headers: Mapping[str, str]) -> str | None:
 class Response:
     """One response, or several that continue one answer. ``began_at`` is when the head of the first one came.
 
-    ``expects_events``: the request and the content type suggest a stream. The body's first bytes decide.
+    ``expects_events``: the request and the content type suggest a stream. The body's first bytes decide. ``headers`` are those of
+    an error; of a success only the ``request_id`` is kept: many streams may be open for long.
     """
 
-    __slots__ = ("_first_bytes", "began_at", "body", "content_type", "expects_events", "headers", "kind", "status")
+    __slots__ = (
+        "_first_bytes", "began_at", "body", "content_type", "expects_events", "headers", "kind", "request_id", "status",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.status = 0
-        self.headers: Mapping[str, str] = {}
+        self.headers: Mapping[str, str] = _NO_HEADERS
+        self.request_id: str | None = None
         self.content_type = ""
         self.expects_events = False
         self.kind = BodyKind.NONE
         self.body = bytearray()
         self.began_at: float | None = None
         self._first_bytes: FirstBytes | None = None
-
-    @property
-    def request_id(self) -> str | None:
-        """The provider's id of the request."""
-        return request_id_of(self.headers)
 
     @property
     def is_success(self) -> bool:
@@ -56,11 +58,12 @@ class Response:
         if self.began_at is None:
             self.began_at = now
         self.status = status
-        self.headers = headers
+        self.request_id = request_id_of(headers)
         self.body.clear()
         self.content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         self.expects_events = self._says_events(is_streamed)
         is_success = self.is_success
+        self.headers = _NO_HEADERS if is_success else headers
         self.kind = BodyKind.UNDECIDED if is_success else BodyKind.ERROR
         says_lines = self.content_type in _JSON_LINES
         first_bytes = FirstBytes(expects_events=self.expects_events, says_lines=says_lines)
