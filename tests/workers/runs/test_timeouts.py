@@ -20,7 +20,7 @@ WITH_READER = ClockLimits(connect=1.0, first_chunk=4.0, idle=2.0, total=10.0, re
 def connected(limits: ClockLimits = LIMITS) -> Clocks:
     clocks = Clocks(limits, 0.0)
     clocks.connected()
-    clocks.alive(0.5)
+    clocks.last_life = 0.5
     return clocks
 
 
@@ -38,7 +38,7 @@ def test_the_idle_clock_runs_from_the_last_sign_of_life() -> None:
     clocks.connected()
     assert clocks.next_deadline() == 2.5, "a connection is no sign of life"
 
-    clocks.alive(1.5)
+    clocks.last_life = 1.5
     assert clocks.expired(3.4) is None
     assert clocks.expired(3.5) == Expired("idle", 2.0)
 
@@ -53,7 +53,7 @@ def test_before_the_first_byte_only_the_first_chunk_clock_runs() -> None:
 
 def test_the_first_chunk_clock_runs_until_there_is_content() -> None:
     clocks = connected()
-    clocks.alive(3.9)
+    clocks.last_life = 3.9
     assert clocks.expired(4.0) == Expired("first_chunk", 4.0)
 
     clocks.content()
@@ -103,7 +103,7 @@ def test_the_reader_clock_runs_while_paused_since_the_reader_last_took_events() 
 
 def test_after_the_end_only_the_reader_clock_runs() -> None:
     clocks = connected(WITH_READER)
-    clocks.alive(9.0)
+    clocks.last_life = 9.0
     clocks.ended()
 
     assert clocks.expired(11.9) is None
@@ -116,7 +116,7 @@ def test_an_end_does_not_restart_a_running_reader_clock() -> None:
     clocks = connected(WITH_READER)
     clocks.paused()
     clocks.taken(1.0)
-    clocks.alive(3.0)
+    clocks.last_life = 3.0
     clocks.ended()
 
     assert clocks.expired(4.0) == Expired("reader", 3.0)
@@ -176,7 +176,7 @@ def test_a_clock_has_run_out_exactly_when_its_deadline_has_come(happenings: list
             case "connected":
                 clocks.connected()
             case "alive":
-                clocks.alive(now)
+                clocks.last_life = now
             case "content":
                 clocks.content()
             case "paused":

@@ -112,7 +112,8 @@ class Http1Connection(asyncio.Protocol):
         self._quiet_bytes = 0  # bytes read since the last byte of the body
         self._stale_until = 0.0
         self._is_head_new = False
-        self._is_flowing = False  # whether the head was delivered, and the body needs no unpacking
+        # Whether the head was delivered, the body needs no unpacking, and there is no end or fault.
+        self._is_flowing = False
         self._is_keep_alive = False
         self._is_close_delimited = False
 
@@ -204,27 +205,33 @@ class Http1Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             fault = _describe(error)
-        pieces = self._pieces
-        if pieces:
-            self._quiet_bytes = 0
-        else:
-            self._quiet_bytes += len(data)
-            if self._quiet_bytes > MAX_HEAD_BYTES and fault is None:
-                fault = f"response head over {MAX_HEAD_BYTES} bytes"
+            self._is_flowing = False
         self._turn_bytes += len(data)
         if self._turn_bytes >= TURN_BYTES:
             self._rest()
-        receiver = exchange.receiver
-        if not (pieces and self._is_flowing) or receiver is None or self.is_complete or fault is not None:
-            self._deliver_safely(exchange, fault)
+        pieces = self._pieces
+        if not (pieces and self._is_flowing):
+            self._take(exchange, len(data), fault)
             return
+        self._quiet_bytes = 0
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         try:
-            receiver.on_bytes(body)
+            if exchange.receiver is not None:
+                exchange.receiver.on_bytes(body)
         except BaseException:
             self._receiver_failed(exchange)
             raise
+
+    def _take(self, exchange: DirectExchange, size: int, fault: str | None) -> None:
+        """Take a read of ``size`` bytes that has something else than bytes of the body."""
+        if self._pieces:
+            self._quiet_bytes = 0
+        else:
+            self._quiet_bytes += size
+            if self._quiet_bytes > MAX_HEAD_BYTES and fault is None:
+                fault = f"response head over {MAX_HEAD_BYTES} bytes"
+        self._deliver_safely(exchange, fault)
 
     def _deliver_safely(self, exchange: DirectExchange, fault: str | None) -> None:
         try:
@@ -333,7 +340,7 @@ class Http1Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if self._status:
-            self.is_complete = True
+            self.is_complete, self._is_flowing = True, False
             self._is_keep_alive = self._parser.should_keep_alive()
 
     # Calls of the receiver.
@@ -345,7 +352,8 @@ class Http1Connection(asyncio.Protocol):
                 return
             self._is_head_new = False
             exchange.payload = b""
-            self._is_flowing = self._decoder is None and self._unreadable is None
+            is_plain = self._decoder is None and self._unreadable is None
+            self._is_flowing = is_plain and fault is None and not self.is_complete
             if exchange.receiver is not None:
                 exchange.receiver.on_response(self._status, self._headers)
                 self._headers = _NO_HEADERS  # a stream may stay open for long

@@ -89,6 +89,7 @@ class AnswerReader:
         "_arriving",
         "_continuations",
         "_continued_with",
+        "_kept_before",
         "_learnings",
         "_logprobs",
         "_parser",
@@ -121,6 +122,7 @@ class AnswerReader:
         self._text_span: Callable[[str, bytes], TextSpan | None] | None = None  # of the mapper; None: learn no more
         self._repeated: RepeatedDeltas | None = None  # what was learned from the last event that the mapper was fed
         self._learnings = _LEARNINGS
+        self._kept_before = 0  # texts that the mapper had when it was learned
         self._tail = b""  # the beginning of the line that begins the next event
 
     @property
@@ -177,13 +179,20 @@ class AnswerReader:
             return
         if self._tail:
             data, self._tail = self._tail + data, b""
-        repeated = self._repeated
-        if repeated is None or (texts := repeated.texts(data)) is None:
+        if not self.read_texts(data, events):
             self._read_mixed(data, events)
-        else:
-            self._learnings = _LEARNINGS
-            repeated.kept += texts
-            events += texts
+
+    def read_texts(self, data: bytes, events: list[RunEvent]) -> int:
+        """Read a piece of a stream if it has only text deltas whose other bytes are known. Return their number; 0: nothing was read.
+
+        The stream has not said yet why it ends.
+        """
+        repeated = self._repeated
+        if repeated is None or self._tail or (texts := repeated.texts(data)) is None:
+            return 0
+        repeated.kept += texts
+        events += texts
+        return len(texts)
 
     def _read_mixed(self, data: bytes, events: list[RunEvent]) -> None:
         """Read one piece of a stream. Learn from one of its first events which bytes are repeated."""
@@ -199,12 +208,11 @@ class AnswerReader:
             place += 1
         if self._repeated is not None and place < len(blocks):
             if texts := self._repeated.texts_at(blocks, place):
-                self._learnings = _LEARNINGS
                 self._repeated.kept += texts
                 events += texts
                 place += len(texts)
             else:
-                self._repeated = None
+                self._forget()
         if place == len(blocks) and self._repeated is not None and not _LINE_END.search(tail) and len(tail) < LIGHT:
             self._tail = tail
         elif rest := BLANK.join([*blocks[place:], tail]):
@@ -213,7 +221,7 @@ class AnswerReader:
     @property
     def _may_learn(self) -> bool:
         mapper = self.mapper
-        if mapper is None or mapper.is_complete or self._text_span is None:
+        if mapper is None or mapper.is_complete or mapper.has_end or self._text_span is None:
             return False
         return self._parser.is_between_events and not self.waiting and self._learnings > 0
 
@@ -225,10 +233,18 @@ class AnswerReader:
         if text_span is not None and len(events) == before + 1 and type(events[-1]) is str and self._may_learn:
             self._repeated = learned(block, text_span)
             self._learnings -= 1
+            self._kept_before = 0 if self._repeated is None else len(self._repeated.kept)
+
+    def _forget(self) -> None:
+        """Something is read that may change the meaning of a delta: forget which bytes are repeated."""
+        if self._repeated is not None:
+            if len(self._repeated.kept) > self._kept_before:
+                self._learnings = _LEARNINGS  # it was of use
+            self._repeated = None
 
     def _read_any(self, data: bytes, events: list[RunEvent]) -> None:
         """Read one piece of a stream in the general way, with parser and mapper."""
-        self._repeated = None  # the mapper may take another delta from now on
+        self._forget()
         if self.waiting:
             self.waiting += self._parser.feed(data)
         else:

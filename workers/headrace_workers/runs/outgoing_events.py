@@ -12,7 +12,7 @@ from headrace_workers.runs.event_merging import merge_neighbours, pieces_of, spl
 
 _MAX_WAITING = 4 * WINDOW_EVENTS
 """Events that may be pending. Characters alone are no bound: some events have none, and cannot be merged."""
-_MAX_READ = WINDOW_CHARACTERS
+MAX_READ = WINDOW_CHARACTERS
 """Bytes of the response that are read before events must leave.
 
 After a stall, the kernel holds megabytes, and one turn of the loop could read them all.
@@ -23,16 +23,17 @@ class OutgoingEvents:
     """The events of one run on their way to its client.
 
     ``sequence`` is the number of the next event to leave. ``text_length`` counts the characters of text that have left.
-    ``length`` counts characters of all kinds, without those of the pending events.
+    ``read`` is how many bytes of the response were read since events left last: its owner counts them.
+    ``length`` counts characters of all kinds, without those of the pending events: those that have left take credit. If
+    events are dropped, nothing follows that needs credit.
     """
 
     __slots__ = (
         "_character_limit",
-        "_characters",
-        "_read",
         "_sequence_limit",
         "length",
         "pending",
+        "read",
         "sequence",
         "text_length",
     )
@@ -40,8 +41,7 @@ class OutgoingEvents:
     def __init__(self, sequence_limit: int, character_limit: int) -> None:
         self._sequence_limit = sequence_limit
         self._character_limit = character_limit
-        self._characters = 0
-        self._read = 0
+        self.read = 0
         self.length = 0
         self.pending: list[RunEvent] = []
         self.sequence = 0
@@ -50,7 +50,7 @@ class OutgoingEvents:
     @property
     def has_credit(self) -> bool:
         """Whether the client has given credit for at least one more event."""
-        return self.sequence < self._sequence_limit and self._characters < self._character_limit
+        return self.sequence < self._sequence_limit and self.length < self._character_limit
 
     def allow_more(self, sequence_limit: int, character_limit: int) -> None:
         """Raise the limits. They never shrink: an old credit that arrives late changes nothing."""
@@ -61,17 +61,18 @@ class OutgoingEvents:
         """Return the limits, at most one window beyond what was sent. No honest client allows more."""
         return (
             min(sequence_limit, self.sequence + WINDOW_EVENTS),
-            min(character_limit, self._characters + WINDOW_CHARACTERS),
+            min(character_limit, self.length + WINDOW_CHARACTERS),
         )
-
-    def has_read(self, size: int) -> None:
-        """Count ``size`` bytes of the response as read."""
-        self._read += size
 
     @property
     def is_flooded(self) -> bool:
         """Whether a window of the response was read since events left last. Then they must leave before more is read."""
-        return self._read >= _MAX_READ
+        return self.read >= MAX_READ
+
+    @property
+    def is_free(self) -> bool:
+        """Whether there is credit, and the events need not leave before more is read."""
+        return self.sequence < self._sequence_limit and self.length < self._character_limit and self.read < MAX_READ
 
     def drop(self) -> list[RunEvent]:
         """Return the pending events, and forget them: they are not sent."""
@@ -103,28 +104,27 @@ class OutgoingEvents:
             size = sum(map(len, pending))  # type: ignore[arg-type]
         except TypeError:  # no other event has a length
             return None
-        sequence, characters = self.sequence + len(pending), self._characters + size
-        if not pending or sequence > self._sequence_limit or characters > self._character_limit:
+        sequence, length = self.sequence + len(pending), self.length + size
+        if not pending or sequence > self._sequence_limit or length > self._character_limit:
             return None
         self.pending = []
-        self._read = 0
-        self.sequence, self._characters = sequence, characters
-        self.length += size
+        self.read = 0
+        self.sequence = sequence
+        self.length = length
         self.text_length += size
         return pending
 
     def take(self) -> tuple[int, list[RunEvent]]:
         """Return the sequence number of the first event that may leave, and all events that may leave."""
         first, pending = self.sequence, self.pending
-        self._read = 0
+        self.read = 0
         size, text = character_counts(pending)
-        if len(pending) <= self._sequence_limit - first and size <= self._character_limit - self._characters:
+        if len(pending) <= self._sequence_limit - first and size <= self._character_limit - self.length:
             taken, self.pending = pending, []
         else:
             taken = self._take_some()
             size, text = character_counts(taken)
         self.sequence += len(taken)
-        self._characters += size
         self.length += size
         self.text_length += text
         return first, taken
@@ -132,7 +132,7 @@ class OutgoingEvents:
     def _take_some(self) -> list[RunEvent]:
         """Return the events that the credit is enough for. The last may be the first part of a longer event."""
         count = max(self._sequence_limit - self.sequence, 0)
-        room = self._character_limit - self._characters
+        room = self._character_limit - self.length
         taken = self.pending[:count]
         if 0 < characters(taken) <= room:  # only the number of events is limited, as for short tokens
             del self.pending[:count]

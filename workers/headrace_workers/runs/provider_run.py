@@ -52,6 +52,7 @@ class ProviderRun:
         "_answer",
         "_bounds",
         "_ending",
+        "_is_flowing",
         "_is_paused",
         "_outgoing",
         "_summary",
@@ -95,6 +96,8 @@ class ProviderRun:
             is_gathered=not request.stream,
         )
         self._is_paused = False
+        # Whether events leave as they come: content has left, the run is neither paused nor aborted.
+        self._is_flowing = False
 
     @property
     def wants_next_turn(self) -> bool:
@@ -142,7 +145,7 @@ class ProviderRun:
 
     def responded(self, status: int, headers: Mapping[str, str], now: float) -> Commands:
         """The response's head has come. ``headers`` has lower-case names."""
-        self.clocks.alive(now)
+        self.clocks.last_life = now
         self.response.began(status, headers, now, is_streamed=self.request.stream)
         if self.response.expects_events and self.response.is_success:
             self._answer.open_stream()
@@ -152,19 +155,27 @@ class ProviderRun:
 
     def received(self, data: bytes, now: float) -> Commands:
         """A piece of the body has come."""
-        self.clocks.alive(now)
-        if self._ending.end is not None:
+        self.clocks.last_life = now
+        ending, outgoing, answer = self._ending, self._outgoing, self._answer
+        if ending.end is not None:
             return _NOTHING
+        events = outgoing.pending
+        if self._is_flowing and (count := answer.read_texts(data, events)):
+            outgoing.read += len(data)
+            bounds = self._bounds
+            bounds.events += count
+            if bounds.events <= MAX_PIECES and outgoing.length <= MAX_WIDE_TEXT and outgoing.is_free:
+                return SEND
+            bounds.events -= count
+            return self._mapped(len(events) - count)
         if self.response.kind is not BodyKind.EVENTS:
             return self._collect(data, now)
-        outgoing, answer = self._outgoing, self._answer
-        events = outgoing.pending
         before = len(events)
-        outgoing.has_read(len(data))
-        if self._ending.is_gathered and self._bounds.add_gathered(len(data)):
-            return self._ending.fail(self._bounds.body_too_large(), Command.CLOSE)
+        outgoing.read += len(data)
+        if ending.is_gathered and self._bounds.add_gathered(len(data)):
+            return ending.fail(self._bounds.body_too_large(), Command.CLOSE)
+        is_behind = bool(answer.waiting)
         try:
-            is_behind = bool(answer.waiting)
             answer.read(data, events)
         except UNREADABLE as error:
             return self._ending.fail(error, Command.CLOSE)
@@ -172,7 +183,7 @@ class ProviderRun:
 
     def next_turn(self, now: float) -> Commands:
         """The next turn of the loop has begun: map the input that the last turn had no time for."""
-        self.clocks.alive(now)
+        self.clocks.last_life = now
         if self._answer.is_reading_whole:
             return self._read(self._answer.read_on)
         events = self._outgoing.pending
@@ -185,7 +196,7 @@ class ProviderRun:
 
     def completed(self, now: float) -> Commands:
         """The body has come to the end that HTTP gives it."""
-        self.clocks.alive(now)
+        self.clocks.last_life = now
         if self._ending.end is not None or self._answer.is_reading_whole:
             return _NOTHING
         self.response.ended()
@@ -246,6 +257,7 @@ class ProviderRun:
         ``is_beaten``: another attempt of the same run was faster.
         """
         self._ending.is_beaten = self._ending.is_beaten or is_beaten
+        self._is_flowing = False
         self._ending.drop_pending()
         if self._ending.end is not None:
             self._ending.abort()
@@ -286,7 +298,7 @@ class ProviderRun:
 
     def take(self, now: float) -> tuple[list[Chunk | Terminal], Commands]:
         """Return the messages that may leave now, and the commands that follow from their leaving."""
-        if (chunk := self._text_chunk()) is not None:
+        if self._is_flowing and (chunk := self._text_chunk()) is not None:
             return [chunk], _NOTHING
         ending, outgoing = self._ending, self._outgoing
         messages: list[Chunk | Terminal] = []
@@ -309,17 +321,13 @@ class ProviderRun:
         return messages, _NOTHING
 
     def _text_chunk(self) -> Chunk | None:
-        """Return all pending events as one chunk, if they are text and may leave, and nothing follows from that. Most chunks are such."""
+        """Return all pending events as one chunk if they are text, and nothing else must leave. Most chunks are such."""
         ending, outgoing = self._ending, self._outgoing
-        if ending.end is not None or self._is_paused or self.clocks.content_at is None:
-            return None
-        sequence = outgoing.sequence
-        texts = outgoing.take_text()
-        if texts is None:
+        if ending.end is not None or (texts := outgoing.take_text()) is None:
             return None
         if ending.transcript is not None:
             ending.transcript.add(texts)
-        return Chunk(self.span_id, self.attempt, sequence, texts)
+        return Chunk(self.span_id, self.attempt, outgoing.sequence - len(texts), texts)
 
     @property
     def can_continue(self) -> bool:
@@ -375,8 +383,11 @@ class ProviderRun:
             return _NOTHING
         if not self._outgoing.has_credit:
             return self._pause() if self._outgoing.waiting_is_full() else _NOTHING
-        send = _SEND_NOW if self._outgoing.sequence == 0 else SEND
-        return (*self._pause(), *send) if self._outgoing.is_flooded else send
+        if self._outgoing.sequence == 0 or self._outgoing.is_flooded:
+            send = _SEND_NOW if self._outgoing.sequence == 0 else SEND
+            return (*self._pause(), *send) if self._outgoing.is_flooded else send
+        self._is_flowing = not self._is_paused
+        return SEND
 
     def _nearly_ended(self, new: list[RunEvent]) -> Commands:
         """The answer has said why it ends. Its end, and usage before it, may still come: set the clock for them."""
@@ -491,6 +502,6 @@ class ProviderRun:
     def _pause(self) -> Commands:
         if self._is_paused:
             return _NOTHING
-        self._is_paused = True
+        self._is_paused, self._is_flowing = True, False
         self.clocks.paused()
         return _PAUSE

@@ -29,14 +29,15 @@ _decode_texts = msgspec.json.Decoder(list[str]).decode
 
 
 class RepeatedDeltas:
-    """The bytes around the text of a delta: ``before`` and ``after``, with the blank line. The mapper keeps the texts in ``kept``."""
+    """The bytes ``before`` and ``after`` the text of a delta, with its blank line. The mapper keeps the texts in ``kept``."""
 
-    __slots__ = ("_between", "_cut", "_end", "_size", "after", "before", "kept")
+    __slots__ = ("_after", "_before", "_between", "_cut", "_end", "_size", "_start", "_stop", "kept")
 
     def __init__(self, before: bytes, after: bytes, kept: list[str]) -> None:
-        self.before = before
-        self.after = after
         self.kept = kept
+        self._before = before
+        self._after = after
+        self._start, self._stop = len(before), -len(after)
         self._end = after[: -len(BLANK)]
         self._size = len(before) + len(self._end)
         self._between = after + before
@@ -44,16 +45,15 @@ class RepeatedDeltas:
 
     def texts(self, blocks: bytes) -> list[str] | None:
         """Return the texts of server-sent events, or None if not all of them are such deltas with a text."""
-        before, after = self.before, self.after
-        if not (blocks.startswith(before) and blocks.endswith(after)):
+        if not (blocks.startswith(self._before) and blocks.endswith(self._after)):
             return None
-        if len(blocks) > _SEARCHED:
-            return self._texts_of(blocks[: -len(BLANK)].split(BLANK))
         try:
-            if self._between not in blocks:
-                text = _decode_text(blocks[len(before) : -len(after)])
+            if len(blocks) < 2 * self._size:
+                text = _decode_text(blocks[self._start : self._stop])
                 return [text] if text else None
-            return _texts(blocks[len(before) : -len(after)].split(self._between))
+            if len(blocks) > _SEARCHED:
+                return self._texts_of(blocks[: -len(BLANK)].split(BLANK))
+            return _texts(blocks[self._start : self._stop].split(self._between))
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
 
@@ -65,25 +65,25 @@ class RepeatedDeltas:
         end, least = len(blocks), max(len(blocks) - _MOST_LEFT_OUT, start)
         while end > least and not self.fits(blocks[end - 1]):
             end -= 1
-        return self._texts_of(blocks[start:end]) or []
+        try:
+            return self._texts_of(blocks[start:end]) or []
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return []
 
     def fits(self, block: bytes) -> bool:
         """Return whether an event, without its blank line, has these bytes around its text."""
-        return len(block) >= self._size and block.startswith(self.before) and block.endswith(self._end)
+        return len(block) >= self._size and block.startswith(self._before) and block.endswith(self._end)
 
     def _texts_of(self, blocks: Sequence[bytes]) -> list[str] | None:
         strings = list(map(self._cut, blocks))
         # One comparison of all bytes is faster than two comparisons for each event.
-        if b"%b%b%b" % (self.before, self._between.join(strings), self._end) != BLANK.join(blocks):
+        if b"%b%b%b" % (self._before, self._between.join(strings), self._end) != BLANK.join(blocks):
             return None
-        try:
-            return _texts(strings)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return None
+        return _texts(strings)
 
 
 def _texts(strings: list[bytes]) -> list[str] | None:
-    """Return the texts of JSON strings. None if a text is empty, or if something is no string."""
+    """Return the texts of JSON strings. None if a text is empty. Raises DecodeError or UnicodeDecodeError for anything but strings."""
     # No JSON string has a line end within. So each item between two line ends is one whole string.
     texts = _decode_texts(b"[%b]" % b",\n".join(strings))
     return texts if len(texts) == len(strings) and all(texts) else None

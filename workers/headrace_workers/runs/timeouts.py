@@ -39,20 +39,20 @@ class Expired(msgspec.Struct, frozen=True):
 class Clocks:
     """The clocks of one run. Times are monotonic seconds.
 
-    ``content_at`` is when the first content came. ``is_finishing``: the answer is complete, and only its end is
+    ``last_life`` is when the last bytes came: set it. ``content_at`` is when the first content came. ``is_finishing``: the answer is complete, and only its end is
     missing.
     """
 
     __slots__ = (
-        "_ends_at", "_finished_at", "_has_ended", "_is_paused", "_last_life", "_limits", "_waits_since", "content_at",
-        "is_connected", "is_finishing", "started_at",
+        "_ends_at", "_finished_at", "_has_ended", "_is_paused", "_limits", "_waits_since", "content_at", "is_connected",
+        "is_finishing", "last_life", "started_at",
     )  # fmt: skip
 
     def __init__(self, limits: ClockLimits, now: float) -> None:
         self._limits = limits
         self.started_at = now
         self._ends_at = now + limits.total - limits.spent
-        self._last_life: float | None = None
+        self.last_life: float | None = None
         self._is_paused = False
         self._has_ended = False
         self._waits_since = now
@@ -64,10 +64,6 @@ class Clocks:
     def connected(self) -> None:
         """The connection to the provider is open."""
         self.is_connected = True
-
-    def alive(self, now: float) -> None:
-        """Bytes have come from the provider."""
-        self._last_life = now
 
     def content(self) -> None:
         """The last bytes had the first content of the answer."""
@@ -102,7 +98,7 @@ class Clocks:
     def resumed(self, now: float) -> None:
         """The run reads again: the provider's clocks start anew."""
         self._is_paused = False
-        self._last_life = now
+        self.last_life = now
         if self.is_finishing:
             self._finished_at = now
 
@@ -134,7 +130,7 @@ class Clocks:
         if not self.is_connected:
             if (at := self.started_at + limits.connect) < when:
                 when, clock, limit = at, "connect", limits.connect
-        elif self._last_life is not None and (at := self._last_life + limits.idle) < when:
+        elif self.last_life is not None and (at := self.last_life + limits.idle) < when:
             when, clock, limit = at, "idle", limits.idle
         if self.is_finishing and self._finished_at is not None and (at := self._finished_at + FINISH_GRACE) < when:
             when, clock, limit = at, "finish", FINISH_GRACE
@@ -148,4 +144,4 @@ class Clocks:
     @property
     def _now(self) -> float:
         """When the last bytes came, or when the run started."""
-        return self.started_at if self._last_life is None else self._last_life
+        return self.started_at if self.last_life is None else self.last_life

@@ -14,6 +14,7 @@ MAX_EVENT_BYTES = MAX_EVENT
 
 _BOM = b"\xef\xbb\xbf"
 _START = b"data: "
+_NAME = b"event: "
 _BETWEEN = b"\n\ndata: "
 _BLANK = b"\n\n"
 _CRLF_BETWEEN = b"\r\n\r\ndata: "
@@ -87,6 +88,8 @@ class SSEParser:
                 return self._split_blocks(data)
             if data.endswith(_CRLF_BLANK):
                 return self._split_crlf_blocks(data)
+        elif self.is_between_events and data.startswith(_NAME) and data.endswith(_BLANK) and len(data) <= LIGHT:
+            return self._split_named_blocks(data)
         return self._read(data)
 
     def finish(self) -> list[tuple[str, bytes]]:
@@ -166,6 +169,23 @@ class SSEParser:
         if _LF in b"".join(split):
             return self._read_lines(blocks)
         return [("", data) for data in split]
+
+    def _split_named_blocks(self, blocks: bytes) -> list[tuple[str, bytes]]:
+        """Split blocks of the lines ``event: …`` and ``data: …``. Everything else is read line by line."""
+        events = []
+        for block in blocks[: -len(_BLANK)].split(_BLANK):
+            name, found, data = block.partition(b"\ndata: ")
+            if (
+                not found
+                or not name.startswith(_NAME)
+                or _LF in name
+                or _LF in data
+                or _CR in block
+                or len(block) > self._limit
+            ):
+                return self._read(blocks)
+            events.append((name[len(_NAME) :].decode("utf-8", "replace"), data))
+        return events
 
     def _split_crlf_blocks(self, blocks: bytes) -> list[tuple[str, bytes]]:
         if len(blocks) > LIGHT:
