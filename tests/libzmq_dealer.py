@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import socket
 import struct
 from collections.abc import Callable, Iterator
 from typing import cast
@@ -106,7 +107,7 @@ class LibzmqDealer:
     def _take_events(self) -> None:
         for kind, descriptor in self._events():
             if kind == zmq.EVENT_CONNECTED:
-                self._meet(*credentials(descriptor))
+                self._meet(*_credentials(descriptor))
             else:
                 self._is_over = True
 
@@ -126,6 +127,14 @@ class LibzmqDealer:
         while self._monitor.poll(0):
             kind, descriptor = _EVENT.unpack(self._monitor.recv_multipart(zmq.NOBLOCK)[0])
             yield kind, descriptor
+
+
+def _credentials(descriptor: int) -> tuple[int | None, int | None]:
+    connection = socket.socket(fileno=descriptor)
+    try:
+        return credentials(connection)
+    finally:
+        connection.detach()  # it is libzmq's
 
 
 def _number(source: zmq.Socket[bytes], option: zmq.SocketOption) -> int:

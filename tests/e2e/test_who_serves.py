@@ -230,9 +230,9 @@ def test_a_socket_that_another_user_has_made_is_told_nothing_whoever_listens_the
         (directory / "broker").chmod(0o777)
         StrangersChild(VICTIM, partial(listener.listen, 64)).result()
 
-        def look_and_lose(fd: int) -> tuple[int | None, int | None]:
+        def look_and_lose(connection: socket.socket) -> tuple[int | None, int | None]:
             (directory / "broker").unlink(missing_ok=True)
-            return credentials(fd)
+            return credentials(connection)
 
         if is_removed:
             monkeypatch.setattr("headrace.transport.unix_dealer.credentials", look_and_lose)

@@ -64,7 +64,7 @@ class ConnectionListener:
             except OSError:
                 self._stop_accepting()  # no descriptor or no memory: there may be one later
                 return
-            who = credentials(connection.fileno())
+            who = credentials(connection)
             process = who[0] or 0
             if process and self._of_process[process] >= self._max_of_one:
                 self._turn_away(connection, process)

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import struct
-from collections.abc import Iterator
 
 _UCRED = struct.Struct("3i")
 TELLS_PROCESSES = hasattr(socket, "SO_PEERCRED")
 """Whether this system's kernel tells which process is at the other end of a connection."""
 
 
-@contextlib.contextmanager
-def _borrowed(fd: int) -> Iterator[socket.socket]:
-    """Use a descriptor of another owner, such as ZeroMQ, and never close it. A copy would need one more descriptor, and there may be none."""
-    connection = socket.socket(fileno=fd)
-    try:
-        yield connection
-    finally:
-        connection.detach()
-
-
-def credentials(fd: int) -> tuple[int | None, int | None]:
-    """Return the pid and the user id of the peer at the other end of ``fd``. None for what the kernel does not tell."""
-    if not TELLS_PROCESSES:
+def credentials(connection: socket.socket) -> tuple[int | None, int | None]:
+    """Return the pid and the user id of the peer at the other end of a connection. None for what the kernel does not tell."""
+    if not TELLS_PROCESSES or connection.family != socket.AF_UNIX:
         return None, None
     try:
-        with _borrowed(fd) as connection:
-            if connection.family != socket.AF_UNIX:
-                return None, None
-            pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     except OSError:
         return None, None
     return pid, uid

@@ -68,16 +68,16 @@ class UnixDealer:
         if connected is not None:
             with contextlib.ExitStack() as stack:
                 stack.callback(connected.close)
-                if self._may_be_used(connected.fileno(), expects if TELLS_PROCESSES else None):
+                if self._may_be_used(connected, expects if TELLS_PROCESSES else None):
                     self._wire = ZmtpConnection(connected, _OPENING, FrameParser(_MAX_FRAME, OF_DEALER))
                     self.fd = self._wire.fd
                     self.has_peer = True
                     self._is_over = False
                     stack.pop_all()
 
-    def _may_be_used(self, fd: int, expects: Callable[[int], bool] | None) -> bool:
+    def _may_be_used(self, connected: socket.socket, expects: Callable[[int], bool] | None) -> bool:
         """Find out who the peer is. Return whether it is the right process of this user. If not, ``refusal`` may say why."""
-        pid, uid = credentials(fd)
+        pid, uid = credentials(connected)
         self.refusal = refusal_of_peer(uid)
         if self.refusal is None:
             owner = _owner_of_place(self._path)

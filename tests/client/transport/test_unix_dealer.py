@@ -470,11 +470,10 @@ def test_without_descriptors_a_dealer_is_not_made_and_says_so(tmp_path: Path) ->
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 10, hard))
         taken: list[int] = []
+        failures: list[OSError] = []
         with contextlib.suppress(OSError):
             while True:
                 taken.append(os.dup(0))
-        stack.callback(lambda: [os.close(fd) for fd in taken])
-        failures: list[OSError] = []
         while True:
             try:
                 UnixDealer(f"ipc://{tmp_path / 's'}").close()
@@ -482,6 +481,8 @@ def test_without_descriptors_a_dealer_is_not_made_and_says_so(tmp_path: Path) ->
             except OSError as error:
                 failures.append(error)
                 os.close(taken.pop())
+        for fd in taken:
+            os.close(fd)
 
     assert {error.errno for error in failures} == {errno.EMFILE}
     assert not any(isinstance(error, UntrustedDirectoryError) for error in failures), "the directory is not to blame"
