@@ -33,7 +33,7 @@ SPAN = "sp_0123456789abcdef"
 SSE = {"content-type": "text/event-stream; charset=utf-8", "x-request-id": "req_7"}
 JSON = {"content-type": "application/json"}
 DONE = b"data: [DONE]\n\n"
-FINISH_ONE = (Command.RELEASE, Command.SEND_NOW)
+FINISH_ONE = (Command.RELEASE, Command.SEND)
 CLOSE_ONE = (Command.CLOSE, Command.SEND_NOW)
 
 

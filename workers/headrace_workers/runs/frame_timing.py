@@ -2,8 +2,8 @@
 
 Everything that becomes ready in one turn of the loop leaves in one frame. If the last frame to the same client left
 less than 1 ms ago, the next frame waits until that millisecond is over. Under load this makes a few large frames out of
-many small ones. First chunks and terminal messages never wait. A client without a frame in the last millisecond does
-not wait either.
+many small ones, and the client's next requests come together too. First chunks, failures and aborts never wait. A client
+without a frame in the last millisecond does not wait either.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from headrace_workers.runs.whole_answer import is_content, with_message
 _NOTHING: Commands = ()
 _SEND_NOW = (Command.SEND_NOW,)
 _CLOSED = (Command.CLOSE, Command.SEND_NOW)
-_RELEASED = (Command.RELEASE, Command.SEND_NOW)
+_RELEASED = (Command.RELEASE, Command.SEND)
 
 
 class RunEnding:
