@@ -6,6 +6,9 @@ and never says hello counts as hung too. This module does not notice that a proc
 
 A broker that was stopped itself has heard nobody meanwhile. After all processes were frozen for a while (a paused
 container, Ctrl-Z) no worker is to blame.
+
+On a machine with too much work, a process may be silent only because it waits for a processor. This time does not count
+as silence, up to ``STARVED_FOR``.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ HUNG_AFTER = 5.0
 """Seconds of silence after which a worker counts as hung."""
 START_WITHIN = 30.0
 """Seconds that a worker may take from its start to its hello."""
+STARVED_FOR = 30.0
+"""Seconds of waiting for a processor that do not count as silence, at most, from one heartbeat to the next."""
 _LOOK_INTERVAL = 1.0
 """Seconds between two looks while a worker is suspect or absent: a shorter stop of the broker itself is not noticed."""
 _AWAY_AFTER = 1.0
@@ -39,6 +44,8 @@ class Liveness:
         self._left: dict[int, float] = {}
         # Workers that run but have not connected: epoch → (absent since, seconds allowed).
         self._absent: dict[int, tuple[float, float]] = {}
+        # Workers in doubt: how long each has waited for a processor since its start, and how much of that was excused.
+        self._waits: dict[int, tuple[float, float]] = {}
         self._looked_at: float | None = None
         self._look_by: float | None = None
 
@@ -49,6 +56,7 @@ class Liveness:
         self._left.pop(epoch, None)
         self._absent.pop(epoch, None)
         self._hung.discard(epoch)
+        self._waits.pop(epoch, None)
 
     def expected(self, running: Mapping[int, bool], now: float) -> None:
         """The supervisor says which workers run. The value says whether a broker has heard of the worker before."""
@@ -61,6 +69,8 @@ class Liveness:
         }
         self._hung &= running.keys() | self._last_seen.keys()
         self._left = {epoch: seen for epoch, seen in self._left.items() if epoch in running}
+        if self._waits:
+            self._waits = {epoch: waits for epoch, waits in self._waits.items() if epoch in running}
 
     def left(self, epoch: int) -> None:
         """A worker's connection has ended.
@@ -79,6 +89,7 @@ class Liveness:
         was_suspect = epoch in self._suspects
         self._suspects.discard(epoch)
         self._hung.discard(epoch)
+        self._waits.pop(epoch, None)
         return was_suspect
 
     def next_deadline(self) -> float | None:
@@ -103,6 +114,26 @@ class Liveness:
         ]
         self._suspects.update(silent)
         return silent
+
+    def in_doubt(self) -> list[int]:
+        """Return the workers that are suspect or absent, and not hung yet."""
+        return [epoch for epoch in (*self._suspects, *self._absent) if epoch not in self._hung]
+
+    def waited(self, epoch: int, seconds: float | None) -> None:
+        """A worker in doubt has waited for a processor for so long since its start; None if that is not known.
+
+        Call it for each worker that is :meth:`in_doubt` between :meth:`due` and :meth:`hung`.
+        """
+        if seconds is None:
+            return
+        before, excused = self._waits.get(epoch, (seconds, 0.0))
+        more = min(seconds - before, STARVED_FOR - excused)
+        self._waits[epoch] = seconds, excused + more
+        if epoch in self._last_seen:
+            self._last_seen[epoch] += more
+        elif epoch in self._absent:
+            since, allowed = self._absent[epoch]
+            self._absent[epoch] = since + more, allowed
 
     def hung(self, now: float) -> list[int]:
         """Return the workers that have become hung. Each is told once."""

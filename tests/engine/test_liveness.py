@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headrace.transport.link import HEARTBEAT_INTERVAL
-from headrace_engine.liveness import HUNG_AFTER, START_WITHIN, SUSPECT_AFTER, Liveness
+from headrace_engine.liveness import HUNG_AFTER, START_WITHIN, STARVED_FOR, SUSPECT_AFTER, Liveness
 
 
 def looked_at(liveness: Liveness, start: float, end: float) -> list[int]:
@@ -337,3 +337,53 @@ def test_the_silence_of_a_worker_counts_from_its_last_hello() -> None:
 
 def test_the_figures_are_those_of_the_documentation() -> None:
     assert (HEARTBEAT_INTERVAL, SUSPECT_AFTER, HUNG_AFTER, START_WITHIN) == (1.0, 2.5, 5.0, 30.0)
+
+
+def hung_at(liveness: Liveness, epoch: int, start: float, share: float, until: float = 200.0) -> float | None:
+    """Look each half second, while a worker waits for a processor in ``share`` of the time; return when it counts as hung."""
+    for step in range(int((until - start) * 2)):
+        now = start + step / 2
+        look(liveness, now)
+        if epoch in liveness.in_doubt():
+            liveness.waited(epoch, 100.0 + share * (now - start))
+        if epoch in liveness.hung(now):
+            return now
+    return None
+
+
+def test_the_time_in_which_a_silent_worker_waits_for_a_processor_does_not_count() -> None:
+    for share, expected in ((0.0, HUNG_AFTER), (0.5, SUSPECT_AFTER + 5.0), (1.0, HUNG_AFTER + STARVED_FOR)):
+        liveness = Liveness()
+        liveness.joined(1, 0.0)
+        found = hung_at(liveness, 1, 0.0, share)
+
+        assert found is not None
+        assert expected <= found <= expected + 0.5, share
+
+
+def test_a_worker_that_waits_for_a_processor_while_it_starts_has_longer_to_say_hello() -> None:
+    liveness = Liveness()
+    liveness.expected({1: False}, 0.0)
+
+    assert hung_at(liveness, 1, 0.0, 0.5) == 2 * START_WITHIN
+    assert liveness.silence(1, 2 * START_WITHIN) == START_WITHIN
+
+
+def test_a_heartbeat_ends_the_excuse_of_a_worker_that_waited_for_a_processor() -> None:
+    liveness = Liveness()
+    liveness.joined(1, 0.0)
+    assert hung_at(liveness, 1, 0.0, 1.0, until=20.0) is None
+    liveness.beat(1, 20.0)
+
+    assert hung_at(liveness, 1, 20.0, 0.0) == 20.0 + HUNG_AFTER
+
+
+def test_where_the_kernel_tells_no_waits_each_silence_counts() -> None:
+    liveness = Liveness()
+    liveness.joined(1, 0.0)
+    for step in range(int(HUNG_AFTER * 2) + 1):
+        look(liveness, step / 2)
+        liveness.waited(1, None)
+
+    assert liveness.hung(HUNG_AFTER) == [1]
+    assert liveness.in_doubt() == []

@@ -176,6 +176,8 @@ def _edges() -> dict[str, Any]:
         f"{engine}.broker.broker.is_orphan": _is_orphan,
         f"{engine}.broker.broker.open_process": _open_process,
         f"{engine}.broker.broker.processor_seconds": lambda _pid: None,
+        f"{engine}.broker.broker.processor_wait": lambda _pid: None,
+        f"{engine}.supervisor.broker_watch.processor_wait": lambda _pid: None,
         "headrace.connections.engine_link.origin": _origin,
         f"{workers}.broker_link.is_sibling": _is_sibling,
         f"{engine}.broker.broker.raise_limit": _descriptor_limit,

@@ -83,6 +83,16 @@ def processor_seconds(pid: int) -> float | None:
         return None
 
 
+def processor_wait(pid: int) -> float | None:
+    """Return how long the main thread of process ``pid`` could run and waited for a processor, in seconds. Return None if it is unknown."""
+    try:
+        if Path("/proc/self").readlink().name != str(os.getpid()):
+            return None  # /proc shows the processes of another namespace
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 def _stat_fields(pid: int) -> list[str]:
     """Return the fields of ``/proc/PID/stat`` behind the process's name.
 

@@ -22,7 +22,7 @@ from headrace.files.engine_directory import broker_endpoint, collector_endpoint,
 from headrace.process.descriptors import broker_shares, raise_limit
 from headrace.process.epoch import new_epoch
 from headrace.process.history import open_history
-from headrace.process.lifecycle import is_orphan, is_sibling, open_process, processor_seconds
+from headrace.process.lifecycle import is_orphan, is_sibling, open_process, processor_seconds, processor_wait
 from headrace.settings.settings import EngineConfig
 from headrace.spans.collector_link import CollectorLink
 from headrace.spans.outbox import SpanOutbox
@@ -209,6 +209,9 @@ class Broker:
                 self._history.note("suspect", epoch=epoch)
             self._send_all(self._admission.worker_suspected(epoch, True))
             self._hanging_runs.suspected(epoch, self._processor_seconds(epoch))
+        for epoch in self._liveness.in_doubt():
+            pid = self._pid_of(epoch)
+            self._liveness.waited(epoch, processor_wait(pid) if pid else None)
         for epoch in self._liveness.hung(now):
             self._hanging_runs.hung(epoch, self._processor_seconds(epoch), self._admission.runs_on(epoch))
             self._report_silent(epoch, now)
@@ -232,8 +235,13 @@ class Broker:
 
     def _processor_seconds(self, epoch: int) -> float | None:
         """Return the processor time that a worker's process has used, in seconds; ``None`` if not known."""
+        pid = self._pid_of(epoch)
+        return processor_seconds(pid) if pid else None
+
+    def _pid_of(self, epoch: int) -> int:
+        """Return the pid of a worker that is connected, or that the supervisor has reported; 0 if it is not known."""
         peer = next((peer for peer, worker in self._worker_epochs.items() if worker == epoch), None)
-        return None if peer is None else processor_seconds(self._server.peers[peer].pid)
+        return self._reports.worker_pid(epoch) if peer is None else self._server.peers[peer].pid
 
     def _name_of(self, epoch: int) -> str:
         """Return the name of a worker, or an empty string if neither the worker nor the supervisor has told it."""

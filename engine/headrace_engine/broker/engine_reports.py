@@ -65,6 +65,10 @@ class EngineReports:
             if process.pid is None and process.reason and process.name not in ("broker", "collector"):
                 yield f"{process.name} ended with {process.reason}"
 
+    def worker_pid(self, epoch: int) -> int:
+        """Return the pid of a worker; 0 if the supervisor has not reported it."""
+        return next((process.pid or 0 for process in self.processes if process.epoch == epoch), 0)
+
     def worker_name(self, epoch: int) -> str:
         """Return the name of a worker; empty if the supervisor has not reported it."""
         return next((process.name for process in self.processes if process.epoch == epoch), "")

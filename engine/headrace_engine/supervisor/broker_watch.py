@@ -9,6 +9,7 @@ from functools import partial
 import msgspec
 
 from headrace.process.event_loop import CallingLoop
+from headrace.process.lifecycle import processor_wait
 from headrace.transport.link import StandingLink, hello_of
 from headrace.transport.unix_dealer import UnixDealer
 from headrace.wire.codec import from_broker
@@ -86,6 +87,8 @@ class BrokerWatch:
         self._liveness.expected({epoch: False}, now)
         self._liveness.due(now)
         self._liveness.look_by(next_look)
+        for _ in self._liveness.in_doubt():
+            self._liveness.waited(epoch, processor_wait(self.child.process.pid))
         if epoch not in self._liveness.hung(now):
             return None
         return Silent(self.child.name, epoch, self._liveness.silence(epoch, now))

@@ -14,7 +14,7 @@ import pytest
 
 from headrace.wire.codec import encode_frame, to_broker
 from headrace.wire.messages import FromBroker, Heartbeat, RestartAnswer, Silent
-from headrace_engine.liveness import HUNG_AFTER, START_WITHIN
+from headrace_engine.liveness import HUNG_AFTER, START_WITHIN, SUSPECT_AFTER
 from headrace_engine.supervisor.broker_watch import BrokerWatch
 from headrace_engine.supervisor.children import Child
 from tests.client.transport.test_link import OtherEnd
@@ -67,7 +67,20 @@ class OtherProcess:
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[WatchedBroker]:
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long the broker has waited for a processor, look by look; at last, and if the list is empty, it waits no longer."""
+    waits: list[float] = []
+
+    def processor_wait(_: int) -> float:
+        return waits.pop(0) if len(waits) > 1 else sum(waits)
+
+    monkeypatch.setattr("headrace_engine.supervisor.broker_watch.processor_wait", processor_wait)
+    return waits
+
+
+@pytest.fixture
+def broker(tmp_path: Path, waits: list[float]) -> Iterator[WatchedBroker]:
+    assert not waits
     made = WatchedBroker(tmp_path / "broker")
     yield made
     made.watch._link.close()  # a watch is never closed: it lives as long as its process
@@ -118,6 +131,17 @@ def test_the_silence_of_a_broker_does_not_count_against_the_next_one(broker: Wat
     started_at = heard_at + 20.0
     assert broker.looks(started_at, started_at + START_WITHIN - LOOK_EVERY) == []
     assert [silent.epoch for silent in broker.looks(started_at + START_WITHIN, started_at + START_WITHIN + 5.0)] == [8]
+
+
+def test_a_broker_that_waits_for_a_processor_is_not_hung(broker: WatchedBroker, waits: list[float]) -> None:
+    broker.start(epoch=7)
+    heard_at = broker.beat()
+    waits += [LOOK_EVERY * step for step in range(21)]
+
+    silent_at_last = heard_at + SUSPECT_AFTER + 10.0
+    assert broker.looks(heard_at, silent_at_last) == []
+    (silent,) = broker.looks(silent_at_last + LOOK_EVERY, silent_at_last + HUNG_AFTER)
+    assert silent.silence == pytest.approx(HUNG_AFTER, abs=LOOK_EVERY)
 
 
 def test_a_broker_is_connected_once_and_hears_what_the_supervisor_sends(broker: WatchedBroker) -> None:
