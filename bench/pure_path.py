@@ -106,6 +106,9 @@ class QuietLoop:
     def call_later(self, *_: object) -> QuietLoop:
         return self
 
+    def add(self, *_: object) -> None:
+        """As of deadlines: there is none."""
+
     def cancel(self) -> None:
         pass
 
@@ -130,7 +133,8 @@ class PurePath:
         self.http: Any = self
         self.history: Any = None
         self.tracer: Any = None
-        self.deadlines: Any = None
+        self.deadlines: Any = self.loop
+        self.early_deadlines: Any = self.loop
         self.limits = LimitReports(self.loop.call_later, lambda _: None, lambda _: [])
         transport: Any = QuietTransport()
         self._connection = Http1Connection(self.loop, transport, 1.0)
@@ -140,7 +144,7 @@ class PurePath:
         limits = ClockLimits(connect=math.inf, first_chunk=math.inf, idle=math.inf, total=math.inf)
         core = ProviderRun(run, request, WIRE_FORMATS[kind.api].api, Clocks(limits, 0.0))
         self._ready: LiveRun | None = None
-        sent = HttpRequest(url="http://127.0.0.1/", headers={}, body=b"")
+        sent = HttpRequest(url="http://127.0.0.1/", headers=(), body=b"")
         live = LiveRun(self, ConnectedClient(b"c"), core, sent, None, 0, run)
         live.client.runs[_SPAN] = live
         live.start()

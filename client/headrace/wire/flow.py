@@ -34,7 +34,8 @@ def character_counts(events: Sequence[RunEvent]) -> tuple[int, int]:
     text = length_of_text(events)
     if text is not None:
         return text, text
-    return sum(map(event_characters, events)), sum([len(event) for event in events if type(event) is str])
+    text = sum([len(event) for event in events if type(event) is str])
+    return text + sum([event_characters(event) for event in events if type(event) is not str]), text
 
 
 def length_of_text(events: Sequence[RunEvent]) -> int | None:

@@ -118,7 +118,7 @@ def test_most_text_of_recorded_streams_is_read_by_its_repeated_bytes() -> None:
             read(
                 WIRE_FORMATS[format_of(name)].api,
                 corpus.as_recorded(case),
-                lambda answer, learned=learned: learned.append(answer.is_repeating),  # type: ignore[misc]
+                lambda answer, learned=learned: learned.append(answer.repeated is not None),  # type: ignore[misc]
             )
             streams += 1
             quick += any(learned)
@@ -244,8 +244,8 @@ PLAIN = [b'"%d "' % number for number in range(20)]
 def test_strings_that_are_no_texts_are_not_taken(usual: list[bytes], odd: list[bytes]) -> None:
     """As some of these strings stand side by side, there are as many texts as events all the same."""
     deltas = RepeatedDeltas(BEFORE, AFTER, [])
-    assert deltas.texts(b"".join(BEFORE + string + AFTER for string in usual)) == [json.loads(each) for each in usual]
-    assert deltas.texts(b"".join(BEFORE + string + AFTER for string in (*usual, *odd))) is None or odd == [b'"a" ']
+    assert deltas.take(b"".join(BEFORE + string + AFTER for string in usual)) == [json.loads(each) for each in usual]
+    assert deltas.take(b"".join(BEFORE + string + AFTER for string in (*usual, *odd))) is None or odd == [b'"a" ']
 
 
 def test_another_block_under_the_same_index_gets_its_own_texts() -> None:

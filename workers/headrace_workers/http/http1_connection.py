@@ -26,6 +26,8 @@ STALE_WITHIN = 2.0
 TURN_BYTES = 256 * 1024
 """Bytes that one connection may read in one turn of the loop. Then the other connections have their turn."""
 _NO_HEADERS: dict[str, str] = {}
+_LARGE_READ = 4 * 1024
+"""Bytes of a read that are counted as a part of the turn."""
 _FIELD_BYTES = 4
 """Bytes of a header field beside its name and value."""
 
@@ -206,19 +208,17 @@ class Http1Connection(asyncio.Protocol):
         except (HttpParserError, HttpParserUpgrade) as error:
             fault = _describe(error)
             self._is_flowing = False
-        self._turn_bytes += len(data)
-        if self._turn_bytes >= TURN_BYTES:
-            self._rest()
-        pieces = self._pieces
-        if not (pieces and self._is_flowing):
+        if len(data) > _LARGE_READ:
+            self._count_turn(len(data))
+        pieces, receiver = self._pieces, exchange.receiver
+        if not pieces or not self._is_flowing or receiver is None:
             self._take(exchange, len(data), fault)
             return
         self._quiet_bytes = 0
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        body = b"".join(pieces)
         pieces.clear()
         try:
-            if exchange.receiver is not None:
-                exchange.receiver.on_bytes(body)
+            receiver.on_bytes(body)
         except BaseException:
             self._receiver_failed(exchange)
             raise
@@ -246,10 +246,14 @@ class Http1Connection(asyncio.Protocol):
         if self.exchange is None or self.exchange is exchange:
             self.abort()
 
-    def _rest(self) -> None:
-        """Stop reading until the next turn. Else the loop could read from one socket without end."""
-        self._turn_bytes = 0
-        if not self._is_resting:
+    def _count_turn(self, size: int) -> None:
+        """Stop reading until the next turn after many bytes. Else the loop could read from one socket without end.
+
+        A small read has emptied the socket: the loop does not read it again in the same turn.
+        """
+        self._turn_bytes += size
+        if self._turn_bytes >= TURN_BYTES and not self._is_resting:
+            self._turn_bytes = 0
             self._is_resting = True
             self._loop.call_soon(self._rested)
             self.look_at_reading()

@@ -81,7 +81,8 @@ class AnswerReader:
 
     Methods append what they read to their argument ``events``. ``mapper`` is None until a stream is opened.
     ``may_continue`` says whether the turn of the loop may go on; None: always. ``waiting`` are server-sent events that
-    the turn had no time for.
+    the turn had no time for. ``repeated`` reads the next piece instead of :meth:`read` if it has only text deltas; None
+    where it cannot.
     """
 
     __slots__ = (
@@ -102,6 +103,7 @@ class AnswerReader:
         "_unread",
         "mapper",
         "may_continue",
+        "repeated",
         "waiting",
     )
 
@@ -121,6 +123,7 @@ class AnswerReader:
         self._unread: tuple[bytes, WholeSteps] | None = None  # a whole body, and the steps left to read it
         self._text_span: Callable[[str, bytes], TextSpan | None] | None = None  # of the mapper; None: learn no more
         self._repeated: RepeatedDeltas | None = None  # what was learned from the last event that the mapper was fed
+        self.repeated: RepeatedDeltas | None = None
         self._learnings = _LEARNINGS
         self._kept_before = 0  # texts that the mapper had when it was learned
         self._tail = b""  # the beginning of the line that begins the next event
@@ -167,11 +170,6 @@ class AnswerReader:
                 self._text_span = getattr(self.mapper, "text_span", None)
         return self.mapper
 
-    @property
-    def is_repeating(self) -> bool:
-        """Whether it is known which bytes the stream repeats in each text delta."""
-        return self._repeated is not None
-
     def read(self, data: bytes, events: list[RunEvent]) -> None:
         """Read one piece of a stream. Raises one of UNREADABLE."""
         if self._text_span is None:
@@ -179,20 +177,11 @@ class AnswerReader:
             return
         if self._tail:
             data, self._tail = self._tail + data, b""
-        if not self.read_texts(data, events):
+            self.repeated = self._repeated
+        if self.repeated is not None and (texts := self.repeated.take(data)) is not None:
+            events += texts
+        else:
             self._read_mixed(data, events)
-
-    def read_texts(self, data: bytes, events: list[RunEvent]) -> int:
-        """Read a piece of a stream if it has only text deltas whose other bytes are known. Return their number; 0: nothing was read.
-
-        The stream has not said yet why it ends.
-        """
-        repeated = self._repeated
-        if repeated is None or self._tail or (texts := repeated.texts(data)) is None:
-            return 0
-        repeated.kept += texts
-        events += texts
-        return len(texts)
 
     def _read_mixed(self, data: bytes, events: list[RunEvent]) -> None:
         """Read one piece of a stream. Learn from one of its first events which bytes are repeated."""
@@ -207,14 +196,15 @@ class AnswerReader:
             self._read_and_learn(blocks[place], events)
             place += 1
         if self._repeated is not None and place < len(blocks):
-            if texts := self._repeated.texts_at(blocks, place):
-                self._repeated.kept += texts
+            if texts := self._repeated.take_from(blocks, place):
                 events += texts
                 place += len(texts)
             else:
                 self._forget()
         if place == len(blocks) and self._repeated is not None and not _LINE_END.search(tail) and len(tail) < LIGHT:
             self._tail = tail
+            if tail:
+                self.repeated = None
         elif rest := BLANK.join([*blocks[place:], tail]):
             self._read_any(rest, events)
 
@@ -231,7 +221,7 @@ class AnswerReader:
         self._read_any(block + BLANK, events)
         text_span = self._text_span
         if text_span is not None and len(events) == before + 1 and type(events[-1]) is str and self._may_learn:
-            self._repeated = learned(block, text_span)
+            self.repeated = self._repeated = learned(block, text_span)
             self._learnings -= 1
             self._kept_before = 0 if self._repeated is None else len(self._repeated.kept)
 
@@ -240,7 +230,7 @@ class AnswerReader:
         if self._repeated is not None:
             if len(self._repeated.kept) > self._kept_before:
                 self._learnings = _LEARNINGS  # it was of use
-            self._repeated = None
+            self.repeated = self._repeated = None
 
     def _read_any(self, data: bytes, events: list[RunEvent]) -> None:
         """Read one piece of a stream in the general way, with parser and mapper."""
@@ -463,7 +453,8 @@ class AnswerReader:
         assert isinstance(self._api, ContinuingApi)  # noqa: S101 - its mapper has a continuation
         self._continuations += 1
         token = self._continued_with = self.mapper.continuation or ""
-        self._parser, self._repeated, self._tail = SSEParser(), None, b""
+        self._forget()
+        self._parser, self._tail = SSEParser(), b""
         self._response.kind = BodyKind.NONE
         return self._api.continue_request(sent, token)
 

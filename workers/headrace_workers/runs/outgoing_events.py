@@ -69,11 +69,6 @@ class OutgoingEvents:
         """Whether a window of the response was read since events left last. Then they must leave before more is read."""
         return self.read >= MAX_READ
 
-    @property
-    def is_free(self) -> bool:
-        """Whether there is credit, and the events need not leave before more is read."""
-        return self.sequence < self._sequence_limit and self.length < self._character_limit and self.read < MAX_READ
-
     def drop(self) -> list[RunEvent]:
         """Return the pending events, and forget them: they are not sent."""
         dropped, self.pending = self.pending, []

@@ -20,7 +20,7 @@ from headrace_workers.providers.shared.wire_format import Completion, ProviderAp
 from headrace_workers.runs.answer_bounds import AnswerBounds
 from headrace_workers.runs.answer_reader import UNREADABLE, AnswerReader
 from headrace_workers.runs.body_kind import BodyKind
-from headrace_workers.runs.outgoing_events import OutgoingEvents
+from headrace_workers.runs.outgoing_events import MAX_READ, OutgoingEvents
 from headrace_workers.runs.response_body import Response
 from headrace_workers.runs.run_commands import SEND, Command, Commands
 from headrace_workers.runs.run_ending import RunEnding
@@ -159,15 +159,10 @@ class ProviderRun:
         ending, outgoing, answer = self._ending, self._outgoing, self._answer
         if ending.end is not None:
             return _NOTHING
-        events = outgoing.pending
-        if self._is_flowing and (count := answer.read_texts(data, events)):
-            outgoing.read += len(data)
-            bounds = self._bounds
-            bounds.events += count
-            if bounds.events <= MAX_PIECES and outgoing.length <= MAX_WIDE_TEXT and outgoing.is_free:
-                return SEND
-            bounds.events -= count
-            return self._mapped(len(events) - count)
+        events, repeated = outgoing.pending, answer.repeated
+        if repeated is not None and self._is_flowing and (texts := repeated.take(data)) is not None:
+            events += texts
+            return self._flown(len(texts), len(data))
         if self.response.kind is not BodyKind.EVENTS:
             return self._collect(data, now)
         before = len(events)
@@ -351,6 +346,17 @@ class ProviderRun:
         )
 
     # A stream.
+
+    def _flown(self, count: int, size: int) -> Commands:
+        """``count`` text deltas were read, and nothing else, in ``size`` bytes. Do what :meth:`_mapped` does, in fewer steps."""
+        outgoing, bounds = self._outgoing, self._bounds
+        outgoing.read += size
+        bounds.events += count
+        is_within = bounds.events <= MAX_PIECES and outgoing.length <= MAX_WIDE_TEXT and outgoing.read < MAX_READ
+        if is_within and outgoing.has_credit:
+            return SEND
+        bounds.events -= count
+        return self._mapped(len(outgoing.pending) - count)
 
     def _mapped(self, before: int) -> Commands:
         """Return the commands for the events that were just mapped: the pending events after the first ``before``."""

@@ -43,50 +43,60 @@ class RepeatedDeltas:
         self._between = after + before
         self._cut = itemgetter(slice(len(before), len(BLANK) - len(after)))
 
-    def texts(self, blocks: bytes) -> list[str] | None:
-        """Return the texts of server-sent events, or None if not all of them are such deltas with a text."""
+    def take(self, blocks: bytes) -> list[str] | None:
+        """Keep and return the texts of server-sent events. Return None if not all of them are such deltas with a text."""
         if not (blocks.startswith(self._before) and blocks.endswith(self._after)):
             return None
         try:
             if len(blocks) < 2 * self._size:
-                text = _decode_text(blocks[self._start : self._stop])
-                return [text] if text else None
-            if len(blocks) > _SEARCHED:
-                return self._texts_of(blocks[: -len(BLANK)].split(BLANK))
-            return _texts(blocks[self._start : self._stop].split(self._between))
+                texts = [_decode_text(blocks[self._start : self._stop])]
+            elif len(blocks) > _SEARCHED:
+                return self._take_all(blocks[: -len(BLANK)].split(BLANK))
+            else:
+                texts = _texts(blocks[self._start : self._stop].split(self._between))
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
+        if "" in texts:
+            return None
+        self.kept += texts
+        return texts
 
-    def texts_at(self, blocks: Sequence[bytes], start: int) -> list[str]:
-        """Return the texts of server-sent events from ``blocks[start]`` on, without their blank lines.
+    def take_from(self, blocks: Sequence[bytes], start: int) -> list[str]:
+        """Keep and return the texts of server-sent events from ``blocks[start]`` on, which have no blank lines.
 
         Events at the end that are no such deltas are left out. Return an empty list if an event before them is none.
         """
         end, least = len(blocks), max(len(blocks) - _MOST_LEFT_OUT, start)
         while end > least and not self.fits(blocks[end - 1]):
             end -= 1
-        try:
-            return self._texts_of(blocks[start:end]) or []
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return []
+        return self._take_all(blocks[start:end]) or []
 
     def fits(self, block: bytes) -> bool:
         """Return whether an event, without its blank line, has these bytes around its text."""
         return len(block) >= self._size and block.startswith(self._before) and block.endswith(self._end)
 
-    def _texts_of(self, blocks: Sequence[bytes]) -> list[str] | None:
+    def _take_all(self, blocks: Sequence[bytes]) -> list[str] | None:
         strings = list(map(self._cut, blocks))
         # One comparison of all bytes is faster than two comparisons for each event.
         if b"%b%b%b" % (self._before, self._between.join(strings), self._end) != BLANK.join(blocks):
             return None
-        return _texts(strings)
+        try:
+            texts = _texts(strings)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        if "" in texts:
+            return None
+        self.kept += texts
+        return texts
 
 
-def _texts(strings: list[bytes]) -> list[str] | None:
-    """Return the texts of JSON strings. None if a text is empty. Raises DecodeError or UnicodeDecodeError for anything but strings."""
+def _texts(strings: list[bytes]) -> list[str]:
+    """Return the texts of JSON strings. Raises DecodeError or UnicodeDecodeError for anything but strings."""
     # No JSON string has a line end within. So each item between two line ends is one whole string.
     texts = _decode_texts(b"[%b]" % b",\n".join(strings))
-    return texts if len(texts) == len(strings) and all(texts) else None
+    if len(texts) != len(strings):
+        raise msgspec.DecodeError("more strings than events")
+    return texts
 
 
 def learned(block: bytes, text_span: Callable[[str, bytes], TextSpan | None]) -> RepeatedDeltas | None:
