@@ -25,6 +25,7 @@ class AcceptedConnection:
         "uid",
         "waiting",
         "waiting_bytes",
+        "watched",
         "wire",
     )
 
@@ -43,5 +44,7 @@ class AcceptedConnection:
         self.is_queued = False
         self.is_known = False
         """Whether a frame of the peer has been yielded."""
+        self.watched = 0
+        """The events that the router asks the kernel for."""
         self.is_deaf = False
         """Whether nothing more is read from the peer."""

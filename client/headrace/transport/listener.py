@@ -6,7 +6,7 @@ Without room the socket's file has another name, so that a peer which wants to c
 from __future__ import annotations
 
 import logging
-import selectors
+import select
 import socket
 from collections import Counter
 from collections.abc import Iterator
@@ -35,13 +35,13 @@ Credentials = tuple[int | None, int | None]
 
 
 class ConnectionListener:
-    """Accepts connections while there are fewer than ``max_peers``. The listening socket is in ``selector``, with None as its data."""
+    """Accepts connections while there are fewer than ``max_peers``. ``epoll`` reports the listening socket."""
 
-    def __init__(self, path: Path, max_peers: int, selector: selectors.BaseSelector) -> None:
+    def __init__(self, path: Path, max_peers: int, epoll: select.epoll) -> None:
         self._path = path
         self._max_peers = max_peers
         self._max_of_one = min(_OF_ONE_PROCESS, max(max_peers // 2, 1))
-        self._selector = selector
+        self._epoll = epoll
         self._of_process: Counter[int] = Counter()
         self._count = 0
         self._is_accepting = False
@@ -50,6 +50,8 @@ class ConnectionListener:
         self.is_full = False
         self._socket = ListeningSocket(path, _BACKLOG)
         self._listener = self._socket.listener
+        self.fd = self._listener.fileno()
+        """The descriptor of the listening socket."""
         self.accept_again()
 
     def accept(self) -> Iterator[tuple[socket.socket, Credentials]]:
@@ -108,7 +110,7 @@ class ConnectionListener:
         """Accept connections again, if there is room. A descriptor may be free by now."""
         if not self._is_accepting and not self.is_full:
             self._is_accepting = True
-            self._selector.register(self._listener, selectors.EVENT_READ, None)
+            self._epoll.register(self.fd, select.EPOLLIN)
 
     @property
     def is_out_of_descriptors(self) -> bool:
@@ -118,7 +120,7 @@ class ConnectionListener:
     def _stop_accepting(self) -> None:
         if self._is_accepting:
             self._is_accepting = False
-            self._selector.unregister(self._listener)
+            self._epoll.unregister(self.fd)
 
     def close(self) -> None:
         """Close, and remove the socket's file if it is still this socket's."""

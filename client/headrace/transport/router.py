@@ -11,7 +11,7 @@ import contextlib
 import enum
 import logging
 import os
-import selectors
+import select
 from collections import Counter
 from collections.abc import Collection, Iterator
 from itertools import count
@@ -86,11 +86,12 @@ class Router:
         self._unread = 0
         self._departed: list[bytes] = []
         self._is_signalled = False
-        self._selector = selectors.DefaultSelector()
-        self._listener = ConnectionListener(Path(endpoint.removeprefix("ipc://")), max_peers, self._selector)
+        self._epoll = select.epoll()
+        self._by_fd: dict[int, AcceptedConnection] = {}
+        self._listener = ConnectionListener(Path(endpoint.removeprefix("ipc://")), max_peers, self._epoll)
         self._signal_read, self._signal_write = os.pipe()
         os.set_blocking(self._signal_read, False)
-        self.fd: int = self._selector.fileno()
+        self.fd: int = self._epoll.fileno()
         self.monitor_fd: int = self._signal_read
         """Readable when a peer has gone: read what it said last, then ask :meth:`departed`."""
 
@@ -148,18 +149,25 @@ class Router:
         return SendResult.SENT
 
     def _watch(self, peer: AcceptedConnection) -> None:
-        """Ask the selector for the events that a peer needs now."""
-        wanted = (0 if peer.is_deaf else selectors.EVENT_READ) | (
-            selectors.EVENT_WRITE if peer.wire.unsent_bytes else 0
-        )
-        known = self._selector.get_map().get(peer.wire.fd)
-        if known is None:
-            if wanted:
-                self._selector.register(peer.wire.fd, wanted, peer)
-        elif not wanted:
-            self._selector.unregister(peer.wire.fd)
-        elif known.events != wanted:
-            self._selector.modify(peer.wire.fd, wanted, peer)
+        """Ask the kernel for the events that a peer needs now."""
+        wanted = (0 if peer.is_deaf else select.EPOLLIN) | (select.EPOLLOUT if peer.wire.unsent_bytes else 0)
+        if wanted == peer.watched:
+            return
+        fd = peer.wire.fd
+        if not wanted:
+            self._unwatch(peer)
+        elif peer.watched:
+            self._epoll.modify(fd, wanted)
+        else:
+            self._epoll.register(fd, wanted)
+            self._by_fd[fd] = peer
+        peer.watched = wanted
+
+    def _unwatch(self, peer: AcceptedConnection) -> None:
+        if peer.watched:
+            peer.watched = 0
+            del self._by_fd[peer.wire.fd]
+            self._epoll.unregister(peer.wire.fd)
 
     def _flush(self, peer: AcceptedConnection) -> None:
         before = peer.wire.unsent_bytes
@@ -229,16 +237,16 @@ class Router:
             yield peer.identity, frame
 
     def _poll(self) -> None:
-        for key, events in self._selector.select(0):
-            peer: AcceptedConnection | None = key.data
-            if peer is None:
+        for fd, events in self._epoll.poll(0):
+            if fd == self._listener.fd:
                 self._accept()
                 continue
-            if peer.wire.is_over:
-                continue
-            if events & selectors.EVENT_WRITE:
+            peer = self._by_fd.get(fd)
+            if peer is None or peer.wire.is_over:
+                continue  # it was ended by an event before this one
+            if events & ~select.EPOLLIN and peer.watched & select.EPOLLOUT:
                 self._flush(peer)
-            if events & selectors.EVENT_READ:
+            if events & ~select.EPOLLOUT and not peer.is_deaf:
                 self._queue(peer)
 
     def _queue(self, peer: AcceptedConnection) -> None:
@@ -249,7 +257,7 @@ class Router:
     def _read(self, peer: AcceptedConnection) -> None:
         """Read once from a peer. Its frames wait in the peer."""
         if peer.wire.is_over or peer.is_deaf or self._waiting_bytes[peer.pid or 0] > _MAX_WAITING_BYTES:
-            return  # the selector reports the peer again
+            return  # the kernel reports the peer again
         parser = peer.wire.parser
         before, unsent = parser.held, peer.wire.unsent_bytes
         frames = peer.wire.read()
@@ -320,8 +328,7 @@ class Router:
             return
         was_open = peer.wire.fd >= 0
         if was_open:
-            if self._selector.get_map().get(peer.wire.fd) is not None:
-                self._selector.unregister(peer.wire.fd)
+            self._unwatch(peer)
             self._unread -= peer.wire.unsent_bytes
             self._unfinished -= peer.wire.parser.held
             peer.wire.parser.held = 0
@@ -405,13 +412,13 @@ class Router:
             return
         deadline = monotonic() + linger
         while any(peer.wire.unsent_bytes for peer in self._peers.values()) and (left := deadline - monotonic()) > 0:
-            for key, events in self._selector.select(min(left, 0.05)):
-                if key.data is not None and events & selectors.EVENT_WRITE:
-                    self._flush(key.data)
+            for fd, events in self._epoll.poll(min(left, 0.05)):
+                if (waiting := self._by_fd.get(fd)) is not None and events & ~select.EPOLLIN:
+                    self._flush(waiting)
         for peer in self._peers.values():
             peer.wire.close()
         self._peers.clear()
-        self._selector.close()
+        self._epoll.close()
         self._listener.close()
         os.close(self._signal_read)
         os.close(self._signal_write)
