@@ -217,7 +217,7 @@ class EngineRuns:
             match command:
                 case TellWorker():
                     self._tell_worker(delivery, command)
-                case AskBroker(Release(outcome="finished") as release) if self._may_be_late(delivery):
+                case AskBroker(Release(outcome="finished") as release) if self._may_be_late():
                     self._engine.give_back_late(release)
                 case AskBroker():
                     self._engine.ask(command.message)
@@ -230,9 +230,12 @@ class EngineRuns:
                 case HedgeEnded():
                     self._hedges.pop(command.span_id, None)
 
-    def _may_be_late(self, delivery: OpenRun) -> bool:
-        """Return whether the lease of a run that has finished may be given back late. The broker hears of failures at once."""
-        return delivery.is_of_job and monotonic() >= self._waited_until
+    def _may_be_late(self) -> bool:
+        """Return whether the lease of a run that has finished may be given back late: with the next question, or within 10 ms.
+
+        The broker hears of failures at once, and of every end while runs of this client wait.
+        """
+        return monotonic() >= self._waited_until
 
     def _tell_worker(self, delivery: OpenRun, command: TellWorker) -> None:
         try:

