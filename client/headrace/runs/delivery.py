@@ -127,9 +127,6 @@ class Delivery:
         # Reentrant: a signal handler may abort the run while its own thread is in one of these methods.
         self._lock = threading.RLock()
 
-    is_of_job = False
-    """Whether the run is one of a batch job."""
-
     @property
     def span_id(self) -> str:
         """The run's id."""

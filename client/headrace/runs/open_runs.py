@@ -32,10 +32,6 @@ class OpenRun(Protocol):
         """The number of the run's client."""
 
     @property
-    def is_of_job(self) -> bool:
-        """Whether the run is one of a batch job, whose leases may be given back a few milliseconds late."""
-
-    @property
     def started_at(self) -> float:
         """When the caller asked, on the monotonic clock."""
 

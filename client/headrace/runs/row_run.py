@@ -60,9 +60,6 @@ class RowRun:
         """When the run must have ended, on the monotonic clock."""
         self._ended = ended
 
-    is_of_job = True
-    """Whether the run is one of a batch job."""
-
     @property
     def span_id(self) -> str:
         """The run's id."""

@@ -1,4 +1,4 @@
-"""Leases of a job's runs that are given back a few milliseconds late: only those that have no news for the broker."""
+"""Leases that are given back a few milliseconds late: only those of finished runs, which have no news for the broker."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Story]:
 FINISHED = Finished("sp_1", 1, 0, 0, "stop", "stop", USAGE, [], "gpt-4o", Message("assistant", "yes"))
 
 
-def test_the_lease_of_a_row_that_has_finished_is_given_back_late(story: Story) -> None:
+def test_the_lease_of_a_run_that_has_finished_is_given_back_late(story: Story) -> None:
     story.granted()
     story.ended(FINISHED)
     assert story.releases == ([], ["finished"])
