@@ -12,8 +12,8 @@ from typing import cast
 import zmq
 
 from headrace.process.event_loop import EventLoop
+from headrace.transport.checked_connection import OTHER_PROCESS
 from headrace.transport.peer_identity import credentials, refusal_of_peer
-from headrace.transport.unix_dealer import OTHER_PROCESS
 
 _EVENT = struct.Struct("=Hi")
 """The first frame of a monitor's message: the kind of event, and a descriptor."""

@@ -85,7 +85,7 @@ def given(path: Path, user: int, mode: int) -> Path:
 @pytest.fixture
 def too_early(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every check of a directory comes too early: what it looked at is exchanged a moment later."""
-    for user in ("transport.unix_dealer", "connections.engine_source"):
+    for user in ("transport.checked_connection", "connections.engine_source"):
         monkeypatch.setattr(f"headrace.{user}.directory_refusal", lambda _: None)
 
 
@@ -235,7 +235,7 @@ def test_a_socket_that_another_user_has_made_is_told_nothing_whoever_listens_the
             return credentials(connection)
 
         if is_removed:
-            monkeypatch.setattr("headrace.transport.unix_dealer.credentials", look_and_lose)
+            monkeypatch.setattr("headrace.transport.checked_connection.credentials", look_and_lose)
         with listening(directory / "broker", answer=FORGED, listener=listener) as heard:
             said, _ = StrangersChild(VICTIM, partial(failure, directory, 2.0 if is_removed else 30.0)).result()
 

@@ -18,7 +18,7 @@ from headrace.process.clock import monotonic
 from headrace.process.event_loop import CallingLoop
 from headrace.runs.open_runs import OpenRun
 from headrace.runs.session_commands import Command, TellWorker
-from headrace.transport.unix_dealer import OTHER_PROCESS
+from headrace.transport.checked_connection import OTHER_PROCESS
 from headrace.wire.messages import Chunk, FromWorker, Grant, RunState, Terminal, Welcome
 
 # The logging settings of a program may have this name: so it does not change with the modules of the client.

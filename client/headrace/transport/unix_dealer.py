@@ -5,25 +5,15 @@ It connects once. It never blocks, and has no thread of its own: its owner's eve
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import os
 import select
-import socket
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from headrace.files.engine_directory import CLOSED
-from headrace.files.trusted_directory import directory_refusal
 from headrace.process.clock import monotonic
 from headrace.process.event_loop import EventLoop
-from headrace.transport.peer_identity import TELLS_PROCESSES, credentials, refusal_of_peer
+from headrace.transport.checked_connection import CheckedConnection, connect
 from headrace.transport.zmtp import DEALER, OF_DEALER, FrameParser, opening
 from headrace.transport.zmtp_connection import ZmtpConnection
 from headrace.wire.messages import MAX_FRAME_BYTES
-
-OTHER_PROCESS = "an unexpected process listens at this socket"
-"""Why nothing is sent to a process of this user that is not the expected one."""
 
 _HANDSHAKE_TIMEOUT = 5.0
 """Seconds that the peer may take for the handshake of ZMTP."""
@@ -40,23 +30,25 @@ class UnixDealer:
     Nothing is sent before the kernel has said whose process listens, and no frame before the peer has said READY. If no process
     listens, or the peer has gone, :meth:`is_disconnected` returns True, and the owner makes another dealer.
 
-    ``expects`` says whether the process with a pid is the right one. It is not asked if the kernel does not tell the pids of peers.
-    Raises OSError if there is no descriptor or the path is too long for a socket, FileNotFoundError if there is no socket at
-    ``endpoint``, and UntrustedDirectoryError if its directory is not to be trusted.
+    ``expects`` says whether the process with a pid is the right one; ``connect`` connects, and checks that. Raises what it raises:
+    OSError if there is no descriptor, FileNotFoundError if there is no socket, UntrustedDirectoryError if its directory is not to be trusted.
     """
 
-    def __init__(self, endpoint: str, expects: Callable[[int], bool] | None = None) -> None:
-        path = self._path = Path(endpoint.removeprefix("ipc://"))
-        path.lstat()  # raises if there is no socket: the rest would cost a hundred times as much
-        if (refusal := directory_refusal(path.parent)) is not None:
-            raise refusal
+    def __init__(
+        self,
+        endpoint: str,
+        expects: Callable[[int], bool] | None = None,
+        connect: Callable[[str, Callable[[int], bool] | None], CheckedConnection] = connect,
+    ) -> None:
+        self._endpoint = endpoint
+        connected, pid, refusal = connect(endpoint, expects)
         self.fd = -1
         """The descriptor of the connection. -1 if there is none."""
         self.has_peer = False
         """Whether there is a connection, or was one, and the peer is the right process of this user."""
-        self.peer_pid = 0
+        self.peer_pid = pid
         """The pid of the process that listens. 0 while it is unknown, or if it has no pid here because it runs in another container."""
-        self.refusal: str | None = None
+        self.refusal = refusal
         """Why the peer may not be used. None if it was not refused."""
         self._is_ready = False  # whether the peer has said READY
         self._is_over = True
@@ -64,34 +56,11 @@ class UnixDealer:
         self._loop: EventLoop | None = None
         self._is_writing = False  # whether the loop watches for room in the kernel's buffer
         self._stalled_since = 0.0
-        connected = _connected(path)
         if connected is not None:
-            with contextlib.ExitStack() as stack:
-                stack.callback(connected.close)
-                if self._may_be_used(connected, expects if TELLS_PROCESSES else None):
-                    self._wire = ZmtpConnection(connected, _OPENING, FrameParser(_MAX_FRAME, OF_DEALER))
-                    self.fd = self._wire.fd
-                    self.has_peer = True
-                    self._is_over = False
-                    stack.pop_all()
-
-    def _may_be_used(self, connected: socket.socket, expects: Callable[[int], bool] | None) -> bool:
-        """Find out who the peer is. Return whether it is the right process of this user. If not, ``refusal`` may say why."""
-        pid, uid = credentials(connected)
-        self.refusal = refusal_of_peer(uid)
-        if self.refusal is None:
-            owner = _owner_of_place(self._path)
-            if owner is None:
-                return False  # the process that listens has gone, or will go soon
-            if owner != os.geteuid():
-                self.refusal = (
-                    f"user {owner} has made the socket {self._path}, not user {os.geteuid()}; nothing was sent to it"
-                )
-            elif expects is not None and not expects(pid or 0):
-                self.refusal = OTHER_PROCESS
-        if self.refusal is None:
-            self.peer_pid = pid or 0
-        return self.refusal is None
+            self._wire = ZmtpConnection(connected, _OPENING, FrameParser(_MAX_FRAME, OF_DEALER))
+            self.fd = self._wire.fd
+            self.has_peer = True
+            self._is_over = False
 
     def watch(self, loop: EventLoop, ready: Callable[[], None]) -> None:
         """Call ``ready`` when frames wait, or when :meth:`is_disconnected` may have a new answer."""
@@ -175,7 +144,7 @@ class UnixDealer:
                 frames.append(b"")
             else:
                 self.refusal = (
-                    f"process {self.peer_pid} at {self._path} does not speak this protocol: {wire.parser.breach}"
+                    f"process {self.peer_pid} at {self._endpoint} does not speak this protocol: {wire.parser.breach}"
                 )
         elif not self._is_ready and wire.parser.is_ready:
             self._is_ready = True
@@ -211,28 +180,3 @@ class UnixDealer:
                 elif events & (select.POLLHUP | select.POLLERR):
                     return
                 wire.flush()
-
-
-def _connected(path: Path) -> socket.socket | None:
-    """Return a connected socket. None if no process listens, or too many wait to be accepted. Raises OSError without a descriptor."""
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        made.connect(os.fspath(path))
-    except OSError as error:
-        made.close()
-        if error.errno is None:  # Python's own check
-            raise OSError(errno.ENAMETOOLONG, f"the path of the socket is too long: {path}") from None
-        return None
-    return made
-
-
-def _owner_of_place(path: Path) -> int | None:
-    """Return the user who has made the socket's file, also while it has the name of a socket that takes no connections.
-
-    None if there is no file. The kernel tells only which process called ``listen``. That process may have got the socket from another
-    user, who can still read what is sent there.
-    """
-    for place in (path, path.with_name(path.name + CLOSED)):
-        with contextlib.suppress(FileNotFoundError):
-            return place.stat().st_uid
-    return None

@@ -16,10 +16,11 @@ from typing import Protocol
 import pytest
 import zmq
 
+from headrace.transport.checked_connection import OTHER_PROCESS
 from headrace.transport.frame_socket import FrameSocket
 from headrace.transport.reactor import Reactor
 from headrace.transport.router import Router
-from headrace.transport.unix_dealer import OTHER_PROCESS, UnixDealer
+from headrace.transport.unix_dealer import UnixDealer
 from tests.libzmq_dealer import LibzmqDealer
 
 SIZES = (0, 1, 255, 256, 16_384, 16_385, 65_536, 1_000_000)

@@ -21,9 +21,10 @@ from pathlib import Path
 import pytest
 
 from headrace.files.trusted_directory import UntrustedDirectoryError
+from headrace.transport.checked_connection import OTHER_PROCESS
 from headrace.transport.reactor import Reactor
 from headrace.transport.router import Router
-from headrace.transport.unix_dealer import OTHER_PROCESS, UnixDealer
+from headrace.transport.unix_dealer import UnixDealer
 from headrace.transport.zmtp import frame_head, opening
 from tests.waiting import wait_until
 
@@ -65,7 +66,7 @@ def is_sent_nothing(listener: socket.socket) -> bool:
 def test_a_dealer_sends_nothing_to_a_peer_that_is_not_this_users(
     tmp_path: Path, uid: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headrace.transport.unix_dealer.credentials", lambda _: (1, uid))
+    monkeypatch.setattr("headrace.transport.checked_connection.credentials", lambda _: (1, uid))
     with listening(tmp_path / "s") as listener, closing(UnixDealer(f"ipc://{tmp_path / 's'}")) as dealer:
         dealer.send(b"secret")
 
