@@ -129,7 +129,8 @@ class PurePath:
     def __init__(self, kind: Kind) -> None:
         self._kind = kind
         self._made = 0
-        self.loop: Any = QuietLoop()
+        quiet: Any = QuietLoop()
+        self.loop: Any = quiet
         self.http: Any = self
         self.history: Any = None
         self.tracer: Any = None
@@ -137,7 +138,7 @@ class PurePath:
         self.early_deadlines: Any = self.loop
         self.limits = LimitReports(self.loop.call_later, lambda _: None, lambda _: [])
         transport: Any = QuietTransport()
-        self._connection = Http1Connection(self.loop, transport, 1.0)
+        self._connection = Http1Connection(quiet, transport, 1.0)
         self._connection.connection_made(transport)
         request = RunRequest(provider="p", model="m", messages=[Message("user", "hi")], stream=True)
         run = Run(_SPAN, 1, EPOCH, b"", _PLENTY, _PLENTY)
@@ -271,6 +272,7 @@ def main() -> None:
     """Print the counts, and record them if asked to."""
     parser = argparse.ArgumentParser(prog="python -m bench.pure_path", description=__doc__)
     parser.add_argument("--record", action="store_true", help="keep the counts as those that the test expects")
+    parser.add_argument("--json", action="store_true", help="print the counts as JSON")
     parser.add_argument("--times", action="store_true", help="print microseconds instead of counts")
     arguments = parser.parse_args()
     if arguments.times:
@@ -279,6 +281,9 @@ def main() -> None:
             print(f"{name:40} worker {worker:6.2f} µs, client {client:6.2f} µs a chunk")
         return
     counts = {name: counts_of(kind) for name, kind in KINDS.items()}
+    if arguments.json:
+        print(msgspec.json.encode(counts).decode())
+        return
     for name, path in counts.items():
         for half, count in (("worker", path.worker), ("client", path.client)):
             print(f"{name:40} {half} {count.instructions:8.2f} instructions {count.calls:7.2f} calls a chunk")

@@ -22,7 +22,7 @@ After a stall, the kernel holds megabytes, and one turn of the loop could read t
 class OutgoingEvents:
     """The events of one run on their way to its client.
 
-    ``sequence`` is the number of the next event to leave. ``text_length`` counts the characters of text that have left.
+    ``sequence`` is the number of the next event to leave.
     ``read`` is how many bytes of the response were read since events left last: its owner counts them.
     ``length`` counts characters of all kinds, without those of the pending events: those that have left take credit. If
     events are dropped, nothing follows that needs credit.
@@ -30,12 +30,12 @@ class OutgoingEvents:
 
     __slots__ = (
         "_character_limit",
+        "_other_length",
         "_sequence_limit",
         "length",
         "pending",
         "read",
         "sequence",
-        "text_length",
     )
 
     def __init__(self, sequence_limit: int, character_limit: int) -> None:
@@ -45,12 +45,17 @@ class OutgoingEvents:
         self.length = 0
         self.pending: list[RunEvent] = []
         self.sequence = 0
-        self.text_length = 0
+        self._other_length = 0
 
     @property
     def has_credit(self) -> bool:
         """Whether the client has given credit for at least one more event."""
         return self.sequence < self._sequence_limit and self.length < self._character_limit
+
+    @property
+    def text_length(self) -> int:
+        """The characters of text that have left."""
+        return self.length - self._other_length
 
     def allow_more(self, sequence_limit: int, character_limit: int) -> None:
         """Raise the limits. They never shrink: an old credit that arrives late changes nothing."""
@@ -72,7 +77,9 @@ class OutgoingEvents:
     def drop(self) -> list[RunEvent]:
         """Return the pending events, and forget them: they are not sent."""
         dropped, self.pending = self.pending, []
-        self.length += characters(dropped)
+        size = characters(dropped)
+        self.length += size
+        self._other_length += size
         return dropped
 
     def waiting_is_full(self) -> bool:
@@ -106,7 +113,6 @@ class OutgoingEvents:
         self.read = 0
         self.sequence = sequence
         self.length = length
-        self.text_length += size
         return pending
 
     def take(self) -> tuple[int, list[RunEvent]]:
@@ -121,7 +127,7 @@ class OutgoingEvents:
             size, text = character_counts(taken)
         self.sequence += len(taken)
         self.length += size
-        self.text_length += text
+        self._other_length += size - text
         return first, taken
 
     def _take_some(self) -> list[RunEvent]:

@@ -318,7 +318,10 @@ class ProviderRun:
     def _text_chunk(self) -> Chunk | None:
         """Return all pending events as one chunk if they are text, and nothing else must leave. Most chunks are such."""
         ending, outgoing = self._ending, self._outgoing
-        if ending.end is not None or (texts := outgoing.take_text()) is None:
+        if ending.end is not None:
+            return None
+        texts = outgoing.take_text()
+        if texts is None:
             return None
         if ending.transcript is not None:
             ending.transcript.add(texts)
