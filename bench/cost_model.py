@@ -1,9 +1,9 @@
 """A model of what an engine costs: CPU of workers, clients, broker and collector by load, fitted to measurements, and its predictions. Pure.
 
 Chunks cost CPU in two ways: each chunk costs something, and each wake-up of a process does. A chunk that comes alone wakes its worker
-and its client. Chunks that come within ``WINDOW`` of each other on one connection share a wake-up, because a worker sends at most one
-frame to a client in this time. So with ``rate`` chunks a second there are ``rate / (1 + rate * WINDOW)`` wake-ups a second, and the
-cost of a chunk falls as the load grows.
+and its client. Chunks that come within a *window* of each other on one connection share a wake-up: a worker sends at most one frame to a
+client in a millisecond, and a busy process finds more that has arrived. So with ``rate`` chunks a second there are
+``rate / (1 + rate * window)`` wake-ups a second, and the cost of a chunk falls as the load grows. The window is the one that fits best.
 
 Rates are per second. Costs are seconds of CPU. Shares are of one processor: 0.7 is 0.7 s of CPU in each second.
 """
@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-WINDOW = 0.001
-"""Seconds in which the chunks for one client share a frame."""
+WINDOWS = (0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008)
+"""Seconds in which chunks share a wake-up: these are tried."""
 FULL = 0.7
 """The share of a processor that a process may use so that what arrives does not wait long."""
 _SMALLEST_SHARE = 1e-4
@@ -83,9 +83,11 @@ class EngineCosts(msgspec.Struct, frozen=True):
     """Seconds of the collector for a run: its span."""
     broker_idle: float = 0.0
     collector_idle: float = 0.0
+    window: float = 0.001
+    """Seconds in which chunks on one connection share a wake-up."""
 
 
-def wake_ups(rate: float, window: float = WINDOW) -> float:
+def wake_ups(rate: float, window: float) -> float:
     """Return how many wake-ups a second ``rate`` arrivals a second cause."""
     return rate / (1.0 + rate * window)
 
@@ -93,7 +95,7 @@ def wake_ups(rate: float, window: float = WINDOW) -> float:
 def predicted(costs: EngineCosts, load: Load) -> Shares:
     """Return what the processes use under a load."""
     worker, client = costs.worker, costs.client
-    _, reads, frames, chunks, runs = _worker_counts(load)
+    _, reads, frames, chunks, runs = _counts(load, costs.window)
     workers = (
         worker.idle * load.workers
         + worker.wake_up * reads
@@ -107,27 +109,44 @@ def predicted(costs: EngineCosts, load: Load) -> Shares:
     return Shares(workers, clients, broker, costs.collector_idle + costs.collector_run * runs)
 
 
-def _worker_counts(load: Load) -> tuple[float, float, float, float, float]:
+def _counts(load: Load, window: float) -> tuple[float, float, float, float, float]:
     """Return processes, wake-ups by the provider, frames, chunks and runs: of all workers together."""
     pairs = load.workers * load.clients
-    reads = load.workers * wake_ups(load.chunk_rate / load.workers)
-    frames = pairs * wake_ups(load.chunk_rate / pairs)
+    reads = load.workers * wake_ups(load.chunk_rate / load.workers, window)
+    frames = pairs * wake_ups(load.chunk_rate / pairs, window)
     return load.workers, reads, frames, load.chunk_rate, load.run_rate
 
 
-def fitted_worker(points: Sequence[LoadPoint], run: float) -> ProcessCosts:
-    """Return the costs of a worker that fit the measurements best. ``run``: what a run costs it, measured apart."""
-    rows = [(*_worker_counts(point.load)[:4],) for point in points]
+def fitted(
+    points: Sequence[LoadPoint], worker_run: float, client_run: float
+) -> tuple[ProcessCosts, ProcessCosts, float]:
+    """Return the costs of workers and clients, and the window, that fit the measurements best. The costs of a run were measured apart."""
+
+    def with_window(window: float) -> tuple[float, ProcessCosts, ProcessCosts, float]:
+        worker, client = _fitted_worker(points, worker_run, window), _fitted_client(points, client_run, window)
+        costs = EngineCosts(worker, client, 0.0, 0.0, 0.0, 0.0, window=window)
+        error = 0.0
+        for point in points:
+            found, real = predicted(costs, point.load), point.shares
+            for one, other in ((found.workers, real.workers), (found.client, real.client)):
+                error += ((one - other) / max(other, _SMALLEST_SHARE)) ** 2
+        return error, worker, client, window
+
+    _, worker, client, window = min(map(with_window, WINDOWS), key=lambda found: found[0])
+    return worker, client, window
+
+
+def _fitted_worker(points: Sequence[LoadPoint], run: float, window: float) -> ProcessCosts:
+    rows = [_counts(point.load, window)[:4] for point in points]
     rest = [point.shares.workers - run * point.load.run_rate for point in points]
     idle, wake_up, frame, chunk = least_squares(rows, rest, _weights(rest))
     return ProcessCosts(idle, wake_up, frame, chunk, run)
 
 
-def fitted_client(points: Sequence[LoadPoint], run: float) -> ProcessCosts:
-    """Return the costs of a client that fit the measurements best. ``run``: what a run costs it, measured apart."""
+def _fitted_client(points: Sequence[LoadPoint], run: float, window: float) -> ProcessCosts:
     rows = []
     for point in points:
-        _, _, frames, chunks, _ = _worker_counts(point.load)
+        _, _, frames, chunks, _ = _counts(point.load, window)
         rows.append((point.load.clients, frames, chunks))
     rest = [point.shares.client - run * point.load.run_rate for point in points]
     idle, wake_up, chunk = least_squares(rows, rest, _weights(rest))

@@ -15,8 +15,7 @@ from bench.cost_model import (
     LoadPoint,
     Shares,
     capacity,
-    fitted_client,
-    fitted_worker,
+    fitted,
     line,
     needed_engines,
     predicted,
@@ -75,9 +74,11 @@ def engine_costs(results: ScaleResults) -> EngineCosts:
     _, slope = line([(one.workers, one.seconds) for one in results.broker])
     idle = [(held.workers, held.idle.get("broker", 0.0)) for held in results.growth if held.clients == 1]
     broker_idle, broker_worker = line(idle)
+    worker, client, window = fitted(points, per_run["workers"], per_run["client"])
     return EngineCosts(
-        worker=fitted_worker(points, per_run["workers"]),
-        client=fitted_client(points, per_run["client"]),
+        worker=worker,
+        client=client,
+        window=window,
         broker_run=per_run["broker"],
         broker_run_per_worker=slope,
         broker_worker=broker_worker,

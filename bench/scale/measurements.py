@@ -38,10 +38,9 @@ def held_streams(
 
 
 def _group(streams: int, processes: int, pace: float, seconds: float) -> ClientGroup:
-    spare = 10.0 + streams / 500  # opening takes time too
-    return ClientGroup(
-        address="", processes=processes, streams=streams // processes, chunks=int((seconds + spare) / pace), pace=pace
-    )
+    """Return clients whose streams last for ``seconds``, and as long as opening them may take on a busy machine."""
+    chunks = int((seconds + 10.0 + streams / 100) / pace)
+    return ClientGroup(address="", processes=processes, streams=streams // processes, chunks=chunks, pace=pace)
 
 
 def _held(
@@ -55,7 +54,7 @@ def _held(
 ) -> HeldStreams:
     streams = group.streams * group.processes
     before, began = _both(served, under_way), time.monotonic()
-    time.sleep(_IDLE)
+    time.sleep(min(_IDLE, seconds))
     idle, now = _both(served, under_way), time.monotonic()
     idle_shares = _shares(before, idle, now - began)
     opened = under_way.ask("open")

@@ -194,7 +194,7 @@ def _costs(results: ScaleResults) -> str:
             _percent(costs.collector_idle),
         ],
     ]
-    return markdown(rows)
+    return f"{markdown(rows)}\n\nThe window is {1e3 * costs.window:g} ms."
 
 
 def _check(results: ScaleResults) -> str:

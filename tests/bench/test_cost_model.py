@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import pytest
 
 from bench.cost_model import (
@@ -15,8 +16,7 @@ from bench.cost_model import (
     ProcessCosts,
     Shares,
     capacity,
-    fitted_client,
-    fitted_worker,
+    fitted,
     least_squares,
     line,
     needed_engines,
@@ -41,16 +41,19 @@ CALL = Demand("call", 1.0, 1.0)
 
 
 def test_chunks_that_come_alone_each_wake_a_process_and_many_share_a_wake_up() -> None:
-    assert wake_ups(1.0) == pytest.approx(1.0, rel=0.01)
-    assert wake_ups(1000.0) == 500.0
-    assert wake_ups(1e9) == pytest.approx(1000.0, rel=0.01)
+    assert wake_ups(1.0, 0.001) == pytest.approx(1.0, rel=0.01)
+    assert wake_ups(1000.0, 0.001) == 500.0
+    assert wake_ups(1e9, 0.001) == pytest.approx(1000.0, rel=0.01)
 
 
-def test_the_costs_are_found_that_measurements_were_made_with() -> None:
-    points = [LoadPoint(load, predicted(COSTS, load)) for load in LOADS]
+@pytest.mark.parametrize("window", [0.001, 0.004])
+def test_the_costs_and_the_window_are_found_that_measurements_were_made_with(window: float) -> None:
+    costs = msgspec.structs.replace(COSTS, window=window)
+    points = [LoadPoint(load, predicted(costs, load)) for load in LOADS]
 
-    worker, client = fitted_worker(points, 150e-6), fitted_client(points, 160e-6)
+    worker, client, found = fitted(points, 150e-6, 160e-6)
 
+    assert found == window
     for name in ("idle", "wake_up", "frame", "chunk"):
         assert getattr(worker, name) == pytest.approx(getattr(COSTS.worker, name), rel=1e-6)
     for name in ("idle", "wake_up", "chunk"):
@@ -60,9 +63,10 @@ def test_the_costs_are_found_that_measurements_were_made_with() -> None:
 def test_runs_that_were_measured_apart_do_not_count_as_chunks() -> None:
     with_runs = [Load(workers=1, clients=one.clients, chunk_rate=one.chunk_rate, run_rate=100.0) for one in LOADS]
 
-    fitted = fitted_client([LoadPoint(load, predicted(COSTS, load)) for load in with_runs], COSTS.client.run)
+    points = [LoadPoint(load, predicted(COSTS, load)) for load in with_runs]
+    _, client, _ = fitted(points, COSTS.worker.run, COSTS.client.run)
 
-    assert fitted.chunk == pytest.approx(COSTS.client.chunk, rel=1e-6)
+    assert client.chunk == pytest.approx(COSTS.client.chunk, rel=1e-6)
 
 
 def test_no_cost_is_below_zero() -> None:

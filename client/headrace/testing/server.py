@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from headrace.process.descriptors import raise_limit
 from headrace.testing.provider_connection import ProviderConnection, ProviderConnections, RequestAnswering
 from headrace.testing.shared.provider_limits import ProviderLimits
 from headrace.testing.shared.script import Script
@@ -68,8 +69,9 @@ def run_server(
 ) -> None:
     """Serve in the foreground until SIGINT or SIGTERM, or until the blocking call ``until`` returns.
 
-    Main thread only.
+    Main thread only. Raises the process's limit of open files as far as it may: each stream needs a connection.
     """
+    raise_limit()
 
     async def main(stop: asyncio.Event) -> None:
         await serve(host, port, script, on_ready=on_ready, stop=stop, limits=limits)
