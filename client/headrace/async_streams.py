@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import Context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, cast
@@ -14,7 +14,7 @@ from headrace.runs.outcome import ResultOrError
 from headrace.runs.task_alarm import is_own_turn
 from headrace.streams import LOOK_AGAIN, EndedError, Reader, Stream, public_event
 from headrace.text.foreign_attributes import knows_foreign_attributes
-from headrace.types import StreamEvent, StreamResult, T_co
+from headrace.types import RunEvent, StreamEvent, StreamResult, T_co
 
 if TYPE_CHECKING:
     from headrace.runs.partial_answer import PartialAnswer
@@ -29,7 +29,8 @@ class AsyncLocalStream(Stream, Generic[T_co]):
 
     def __init__(self, delivery: Delivery, reader: TypedAnswer | None = None) -> None:
         super().__init__(delivery, reader)
-        self._results: dict[asyncio.AbstractEventLoop, asyncio.Future[StreamResult[T_co]]] = {}
+        # By the loop that asked for it. Most streams have none, or one.
+        self._results: dict[asyncio.AbstractEventLoop, asyncio.Future[StreamResult[T_co]]] | None = None
 
     @property
     def result(self) -> asyncio.Future[StreamResult[T_co]]:
@@ -43,9 +44,12 @@ class AsyncLocalStream(Stream, Generic[T_co]):
         """
         self._delivery.check_process()
         loop = asyncio.get_running_loop()
-        future = self._results.get(loop)
+        results = self._results
+        if results is None:
+            results = self._results = {}
+        future = results.get(loop)
         if future is None or future.cancelled():
-            future = self._results[loop] = cast(
+            future = results[loop] = cast(
                 "asyncio.Future[StreamResult[T_co]]",
                 AsyncResultFuture(self._delivery, self._handle, loop, self._answer),
             )
@@ -72,7 +76,7 @@ class AsyncLocalStream(Stream, Generic[T_co]):
         other HeadraceError when the run fails. Cancelling the task that iterates aborts the run.
         """
         self.consume()
-        return _AsyncTextIterator(self)
+        return _AsyncReader(self)
 
     def events(self) -> AsyncIterator[StreamEvent]:
         """Yield typed events as they arrive. Raises the same errors as iteration over text."""
@@ -94,75 +98,60 @@ class AsyncLocalStream(Stream, Generic[T_co]):
         self.abort()
 
 
-class _AsyncReader(Reader):
+class _AsyncReader(Reader, AsyncIterator[Any]):
     __slots__ = ()
 
     async def aclose(self) -> None:
         """Abort the run. Async generators have the same method."""
         self._delivery.abort()
 
-    async def _refill(self) -> None:
-        delivery = self._delivery
-        delivery.check_process()
-        self.claim()
-        try:
-            if self.take():
-                return
-            loop = asyncio.get_running_loop()
-            await delivery.wait_async(loop)
-            while not self.take():
-                await delivery.wait_async(loop)
-        except EndedError:
-            raise StopAsyncIteration from None
-        except asyncio.CancelledError:
-            delivery.abort()
-            raise
-        finally:
-            delivery.reading.release()
-
-
-class _AsyncTextIterator(_AsyncReader, AsyncIterator[str]):
-    __slots__ = ()
-
-    async def __anext__(self) -> str:
+    async def __anext__(self) -> Any:
         outcome = self._outcome
         while not outcome.is_aborted:
-            for event in self._batch:
-                if type(event) is str:
-                    return event
-            await self._refill()
+            for value in self._batch:
+                return value
+            delivery = self._delivery
+            delivery.check_process()
+            self.claim()
+            try:
+                while not self.take():
+                    if (future := delivery.waiter(asyncio.get_running_loop())) is not None:
+                        await future
+            except EndedError:
+                break
+            except asyncio.CancelledError:
+                delivery.abort()
+                raise
+            finally:
+                self._is_reading = False
         raise StopAsyncIteration
 
 
-class _AsyncEventIterator(_AsyncReader, AsyncIterator[StreamEvent]):
+class _AsyncEventIterator(_AsyncReader):
     __slots__ = ()
 
-    async def __anext__(self) -> StreamEvent:
-        outcome = self._outcome
-        while not outcome.is_aborted:
-            for event in self._batch:
-                return public_event(event)
-            await self._refill()
-        raise StopAsyncIteration
+    def values(self, events: list[RunEvent]) -> Iterator[Any]:
+        return map(public_event, events)
 
 
-class _AsyncPartialIterator(_AsyncReader, AsyncIterator[Any]):
+class _AsyncPartialIterator(_AsyncReader):
     __slots__ = ("_partial",)
 
     def __init__(self, stream: Stream, partial_answer: PartialAnswer) -> None:
         super().__init__(stream)
         self._partial = partial_answer
 
+    def values(self, events: list[RunEvent]) -> Iterator[Any]:
+        return iter((events,))
+
     async def __anext__(self) -> Any:
-        while not self._outcome.is_aborted:
-            await self._refill()
-            self._partial.add(self._batch)
+        while True:
+            self._partial.add(await super().__anext__())
             while (seconds := self._partial.pause()) and self.may_come():
                 await self._sleep(min(seconds, LOOK_AGAIN))
                 self._partial.add(self.arrived())
             if self.is_wanted() and self._partial.read():
                 return self._partial.value
-        raise StopAsyncIteration
 
     async def _sleep(self, seconds: float) -> None:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import threading
 import time
 from collections.abc import Iterator
 from types import TracebackType
@@ -33,8 +32,7 @@ class Stream:
         self._delivery = delivery
         self._handle = RunHandle(delivery)
         self._answer = reader
-        # The first iteration takes it and never gives it back.
-        self._consumed = threading.Lock()
+        self._is_consumed = False
 
     @property
     def span_id(self) -> str:
@@ -63,7 +61,9 @@ class Stream:
         Raises StreamConsumedError the second time, ForkedStreamError in a child process.
         """
         self._delivery.check_process()
-        if not self._consumed.acquire(blocking=False):
+        # One step: no other thread runs between the look and the change.
+        was_consumed, self._is_consumed = self._is_consumed, True
+        if was_consumed:
             raise StreamConsumedError(self.span_id)
 
     def partial_answer(self) -> PartialAnswer:
@@ -141,7 +141,7 @@ class LocalStream(Stream, Generic[T_co]):
         other HeadraceError when the run fails.
         """
         self.consume()
-        return _TextIterator(self)
+        return _SyncReader(self)
 
     def events(self) -> Iterator[StreamEvent]:
         """Yield typed events as they arrive. Raises the same errors as iteration over text."""
@@ -174,19 +174,28 @@ class LocalStream(Stream, Generic[T_co]):
 
 
 class Reader:
-    """What all iterators share: the current batch of events, and how to fetch the next."""
+    """What all iterators share: the current batch, and how to fetch the next."""
 
-    __slots__ = ("_batch", "_delivery", "_outcome", "_stream")
+    __slots__ = ("_batch", "_delivery", "_is_reading", "_outcome", "_stream")
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._delivery = stream._delivery  # noqa: SLF001 - the stream's own iterator
         self._outcome = self._delivery.outcome
-        self._batch: Iterator[RunEvent] = iter(())
+        self._batch: Iterator[Any] = _EMPTY
+        self._is_reading = False
+
+    def values(self, events: list[RunEvent]) -> Iterator[Any]:
+        """Return what the iterator yields for some events: by default the text among them."""
+        if len(events) == 1 and type(events[0]) is str:
+            return iter(events)
+        return iter([event for event in events if type(event) is str])
 
     def claim(self) -> None:
         """Become the only reader. Raises StreamConsumedError while another thread or task fetches events."""
-        if not self._delivery.reading.acquire(blocking=False):
+        # One step: no other thread runs between the look and the change.
+        was_reading, self._is_reading = self._is_reading, True
+        if was_reading:
             raise StreamConsumedError(self._delivery.span_id, "is being iterated by another thread or task")
 
     def take(self) -> bool:
@@ -197,9 +206,9 @@ class Reader:
         """
         # Read before the batch: else events that came just before the end would be lost.
         has_ended = self._outcome.has_ended
-        batch = self._delivery.take()
-        if batch:
-            self._batch = iter(batch)
+        events = self._delivery.take()
+        if events:
+            self._batch = self.values(events)
             return True
         if has_ended or self._outcome.is_aborted:
             if has_ended:
@@ -215,25 +224,36 @@ class Reader:
         """Tell whether further events may come."""
         return not self._outcome.has_ended and self.is_wanted()
 
-    def arrived(self) -> Iterator[RunEvent]:
+    def arrived(self) -> list[RunEvent]:
         """Return what has arrived meanwhile, without waiting. Leaves the run's error to the next call of ``take``."""
         self.claim()
         try:
-            return iter(self._delivery.take())
+            return self._delivery.take()
         finally:
-            self._delivery.reading.release()
+            self._is_reading = False
+
+
+_EMPTY: Iterator[Any] = iter(())
 
 
 class EndedError(Exception):
     """The stream has no further events."""
 
 
-class _SyncReader(Reader):
+class _SyncReader(Reader, Iterator[Any]):
     __slots__ = ()
 
     def close(self) -> None:
         """Abort the run. Generators have the same method."""
         self._delivery.abort()
+
+    def __next__(self) -> Any:
+        outcome = self._outcome
+        while not outcome.is_aborted:
+            for value in self._batch:
+                return value
+            self._refill()
+        raise StopIteration
 
     def _refill(self) -> None:
         delivery = self._delivery
@@ -245,51 +265,34 @@ class _SyncReader(Reader):
         except EndedError:
             raise StopIteration from None
         finally:
-            delivery.reading.release()
+            self._is_reading = False
 
 
-class _TextIterator(_SyncReader, Iterator[str]):
+class _EventIterator(_SyncReader):
     __slots__ = ()
 
-    def __next__(self) -> str:
-        outcome = self._outcome
-        while not outcome.is_aborted:
-            for event in self._batch:
-                if type(event) is str:
-                    return event
-            self._refill()
-        raise StopIteration
+    def values(self, events: list[RunEvent]) -> Iterator[Any]:
+        return map(public_event, events)
 
 
-class _EventIterator(_SyncReader, Iterator[StreamEvent]):
-    __slots__ = ()
-
-    def __next__(self) -> StreamEvent:
-        outcome = self._outcome
-        while not outcome.is_aborted:
-            for event in self._batch:
-                return public_event(event)
-            self._refill()
-        raise StopIteration
-
-
-class _PartialIterator(_SyncReader, Iterator[Any]):
+class _PartialIterator(_SyncReader):
     __slots__ = ("_partial",)
 
     def __init__(self, stream: Stream, partial_answer: PartialAnswer) -> None:
         super().__init__(stream)
         self._partial = partial_answer
 
+    def values(self, events: list[RunEvent]) -> Iterator[Any]:
+        return iter((events,))
+
     def __next__(self) -> Any:
-        while not self._outcome.is_aborted:
-            self._refill()
-            self._partial.add(self._batch)
+        while True:
+            self._partial.add(super().__next__())
             while (seconds := self._partial.pause()) and self.may_come():
                 time.sleep(min(seconds, LOOK_AGAIN))
                 self._partial.add(self.arrived())
             if self.is_wanted() and self._partial.read():
                 return self._partial.value
-        raise StopIteration
 
 
 def public_event(event: RunEvent) -> StreamEvent:

@@ -152,7 +152,7 @@ def test_it_may_be_called_beside_a_thread_that_iterates() -> None:
     waiting = [threading.Thread(target=stream.started) for _ in range(3)]
     for thread in (reader, *waiting):
         thread.start()
-    wait_until(lambda: run.delivery._waiter and len(run.delivery._start_waiters) == 3, 5.0, "threads that wait")
+    wait_until(lambda: run.delivery._waiter and len(run.delivery._start_waiters or ()) == 3, 5.0, "threads that wait")
 
     run.says("a")
     for thread in waiting:
@@ -178,7 +178,7 @@ def test_tasks_and_a_reader_in_one_loop_all_go_on() -> None:
         reader = asyncio.create_task(read())
         waiting = [asyncio.create_task(stream.started(limit)) for limit in (None, None, 3600)]
         await asyncio.sleep(0)
-        assert len(run.delivery._start_waiters) == 3
+        assert len(run.delivery._start_waiters or ()) == 3
 
         await asyncio.to_thread(run.says, "a")
         await asyncio.wait_for(asyncio.gather(*waiting), 60)
@@ -200,7 +200,7 @@ def test_cancelling_a_task_that_waits_aborts_the_run_as_cancelling_one_that_iter
 
     run = asyncio.run(main())
     assert run.connection.aborts == 1
-    assert run.delivery._start_waiters == []
+    assert run.delivery._start_waiters in (None, [])
 
 
 def test_a_task_in_a_forked_child_and_a_thread_raise(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from headrace.runs.reader_credit import ReaderCredit
 from headrace.runs.run_plan import RunPlan
 from headrace.wire.bounds import MAX_AVOIDED, MAX_NAME, MAX_SECONDS, cut
 from headrace.wire.messages import Acquire, Grant, Hold, Run
+
+_NOBODY: list[int] = []
+"""No workers to avoid: shared by all messages, and never changed."""
 
 
 def acquire_of(
     plan: RunPlan,
     span_id: str,
     attempt: int,
-    avoided: list[int],
+    avoided: Sequence[int],
     max_wait: float | None,
     *,
     is_provider_retry: bool = False,
@@ -28,7 +33,7 @@ def acquire_of(
         cut(plan.provider, MAX_NAME),
         cut(plan.model, MAX_NAME),
         plan.priority,
-        avoided[-MAX_AVOIDED:],
+        list(avoided[-MAX_AVOIDED:]) if avoided else _NOBODY,
         plan.is_traced and span_id == plan.span_id,
         False,
         plan.account,

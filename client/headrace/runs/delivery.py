@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from headrace.pricing.prices import PriceTable
 
+_NEVER = float("inf")
 LOCK_TIMEOUT = 0.2
 """Seconds that the I/O thread waits for the lock of a run. A signal handler or a finalizer may block the lock's
 holder."""
@@ -87,7 +88,6 @@ class Delivery:
         "ended_at",
         "outcome",
         "owner",
-        "reading",
         "session",
         "started_at",
         "trace_id",
@@ -101,7 +101,9 @@ class Delivery:
         connection: RunConnection,
         owner: int,
         prices: PriceTable | None = None,
+        pid: int | None = None,
     ) -> None:
+        """Make the delivery of a run that was asked for at ``started_at``. ``pid``: this process, if the caller knows it."""
         self.session = session
         self.credit = session.credit
         self.outcome = RunOutcome()
@@ -110,20 +112,20 @@ class Delivery:
         self.owner = owner
         self.started_at = started_at
         self.ended_at = started_at
-        self.bound = float("inf")
+        self.bound = _NEVER
         """When the run must have ended, on the monotonic clock."""
-        self.limit(session.plan.total_timeout)
-        self.reading = threading.Lock()
-        """Held by the one reader that takes events. A second reader must not wait for it."""
+        if session.plan.total_timeout is not None:
+            self.limit(session.plan.total_timeout)
         self._connection = connection
         self._prices = prices
-        self._pid = os.getpid()
+        self._pid = os.getpid() if pid is None else pid
         self._waiter: Alarm | asyncio.Future[None] | None = None
         """Wakes the reader: a thread, or a task."""
-        self._start_waiters: list[Alarm | TaskAlarm] = []
-        """Wake the threads and tasks that wait for the first event. The list is empty for most runs, all the time."""
-        self._futures: list[weakref.ref[Any]] = []
-        self._pinned: list[ResultWaiter] = []
+        # Most runs have none of the next three, all the time.
+        self._start_waiters: list[Alarm | TaskAlarm] | None = None
+        """Wake the threads and tasks that wait for the first event."""
+        self._futures: list[weakref.ref[Any]] | None = None
+        self._pinned: list[ResultWaiter] | None = None
         # Reentrant: a signal handler may abort the run while its own thread is in one of these methods.
         self._lock = threading.RLock()
 
@@ -184,20 +186,20 @@ class Delivery:
 
     def ended(self, now: float, to_wake: TasksToWake) -> None:
         """The session has its ending, or the run was given up. The second call does nothing."""
-        if not self._lock.acquire(timeout=LOCK_TIMEOUT):
+        if not self._lock.acquire(blocking=False) and not self._lock.acquire(timeout=LOCK_TIMEOUT):
             run_elsewhere([partial(self._ended_late, now)])  # the lock's holder may be waiting for this thread
             return
         try:
             if not self.outcome.end(self.session.ending):
                 return
             self.ended_at = now
-            references, self._futures = self._futures, []
-            pinned, self._pinned = self._pinned, []
+            references, self._futures = self._futures, None
+            pinned, self._pinned = self._pinned, None
             result = self.see_result() if references else None
         finally:
             self._lock.release()
         try:
-            if result is not None:
+            if references and result is not None:
                 _resolve(references, result)
         finally:
             if pinned:
@@ -245,33 +247,38 @@ class Delivery:
             if self._has_news():
                 return  # the I/O thread is blocked, and did not wake this thread
 
-    async def wait_async(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wait, in a task, until there may be something new."""
+    def waiter(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None] | None:
+        """Return what a task of ``loop`` must await until there may be something new. None: there is something already."""
         if is_io_thread():
             self.check_may_wait()
         self._waiter = future = loop.create_future()
         if self._has_news():
             self._waiter = None
-            return
+            return None
         self._connection.task_waits(loop)
-        try:
-            await future
-        finally:
-            self._waiter = None
+        return future
+
+    async def wait_async(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait, in a task, until there may be something new."""
+        if (future := self.waiter(loop)) is not None:
+            try:
+                await future
+            finally:
+                self._waiter = None
 
     def see_result(self) -> ResultOrError:
         """Return what the caller gets. The first call decides it: an abort comes too late from then on."""
         session, plan = self.session, self.session.plan
         with self._lock:
             facts = ResultFacts(
-                span_id=plan.span_id,
-                trace_id=self.trace_id,
-                provider=plan.provider,
-                model=plan.model,
-                latency_ms=(self.ended_at - self.started_at) * 1000,
-                attempts=session.attempt,
-                queue_ms=session.times.queue_seconds * 1000,
-                queue_reason=session.times.queue_reason or None,
+                plan.span_id,
+                self.trace_id,
+                plan.provider,
+                plan.model,
+                (self.ended_at - self.started_at) * 1000,
+                session.attempt,
+                session.times.queue_seconds * 1000,
+                session.times.queue_reason or None,
             )
             return self.outcome.see(plan, facts, session.events, self._prices)
 
@@ -279,7 +286,7 @@ class Delivery:
         """Resolve ``future`` with the result, now or later. From here on the run is read to its end."""
         with self._lock:
             if not self.outcome.has_ended:
-                self._futures.append(weakref.ref(future))
+                self._futures = [*(self._futures or ()), weakref.ref(future)]
                 if not self.credit.reads_all:
                     self.credit.reads_all = True
                     self._connection.post_credit(self)
@@ -294,7 +301,7 @@ class Delivery:
         """Keep ``future`` alive until the end of the run, because its waiters may not hold it."""
         with self._lock:
             if not self.outcome.has_ended:
-                self._pinned.append(future)
+                self._pinned = [*(self._pinned or ()), future]
 
     # Whoever waits for the first event. Nothing is taken, and the reader is not disturbed.
 
@@ -360,17 +367,21 @@ class Delivery:
 
         The caller checks :meth:`_has_started` after this: the event may have come before, with nobody to wake.
         """
-        self._start_waiters.append(alarm)
+        with self._lock:
+            if self._start_waiters is None:
+                self._start_waiters = []
+            waiters = self._start_waiters
+            waiters.append(alarm)
         try:
             yield
         finally:
             with contextlib.suppress(ValueError):  # it was woken
-                self._start_waiters.remove(alarm)
+                waiters.remove(alarm)
 
     def _wake_start_waiters(self) -> None:
         """Wake all that wait for the start. Called only after it: an alarm that is added meanwhile may be missed."""
-        waiters, self._start_waiters = self._start_waiters, []
-        for alarm in waiters:
+        waiters, self._start_waiters = self._start_waiters, None
+        for alarm in waiters or ():
             alarm.wake()
 
     def _has_started(self) -> bool:

@@ -171,5 +171,5 @@ class HedgedSession(Session):
         self.times.granted_at = hedge.granted_at
         self._terminal = None
         self._worker_told_end = self._is_revoked = False
-        self._silence.restart()
+        self._silence = None
         return []

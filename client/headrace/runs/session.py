@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import enum
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -125,7 +126,7 @@ class Session:
         self.phase = Phase.NEW
         self.attempt = 1
         self.deaths = 0
-        self.avoided_epochs: list[int] = []
+        self.avoided_epochs: Sequence[int] = ()
         """Epochs of workers on which the run must not be tried again."""
         self.lease: Grant | None = None
         self.events: list[RunEvent] = []
@@ -146,7 +147,7 @@ class Session:
         # The question of this attempt to the broker.
         self._question: Acquire | None = None
         self._failures: FailedAttempts | None = None
-        self._silence = Silence()
+        self._silence: Silence | None = None
         # The broker has ended the lease. The worker was asked whether it has the run all the same.
         self._is_revoked = False
 
@@ -196,7 +197,7 @@ class Session:
         self._was_granted = True
         self._worker_told_end = False
         self._is_revoked = False
-        self._silence.restart()
+        self._silence = None
         times = self.times
         times.granted(grant.waited_for, now)
         time_left = None if self.attempt == 1 else times.left(now)
@@ -316,6 +317,8 @@ class Session:
         """
         if self.phase is not Phase.RUNNING:
             return _NOTHING
+        if self._silence is None:
+            self._silence = Silence()
         match self._silence.check(len(self.events), now):
             case "ask":
                 return [TellWorker(Query(self.span_id, self.attempt))]
@@ -333,7 +336,8 @@ class Session:
             return _NOTHING
         if not state.is_running:
             return self.worker_lost("the worker does not have the run", now)
-        self._silence.answered()
+        if self._silence is not None:
+            self._silence.answered()
         if self._is_revoked and self.lease is not None:
             self._is_revoked = False
             return self._hold(self.lease, now)
@@ -445,7 +449,7 @@ class Session:
     def _avoid_worker(self) -> None:
         """Have later attempts of this run avoid the worker of its lease."""
         if self.lease is not None:
-            self.avoided_epochs.append(self.lease.epoch)
+            self.avoided_epochs = [*self.avoided_epochs, self.lease.epoch]
 
     def _try_again(self, now: float) -> list[Command]:
         """Ask for a lease for another attempt, from the beginning. No event of the run has arrived."""

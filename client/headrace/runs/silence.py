@@ -12,7 +12,7 @@ heartbeats."""
 
 
 class Silence:
-    """How long nothing has come from the worker of one run."""
+    """How long nothing has come from the worker of one run. Each attempt of the run has its own."""
 
     __slots__ = ("_asked_at", "_event_count", "_since")
 
@@ -20,10 +20,6 @@ class Silence:
         self._event_count = 0
         self._since: float | None = None
         self._asked_at: float | None = None
-
-    def restart(self) -> None:
-        """The run begins on a worker."""
-        self._since = self._asked_at = None
 
     def answered(self) -> None:
         """The worker has the run: the silence counts from the question on."""
