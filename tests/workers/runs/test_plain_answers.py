@@ -53,6 +53,55 @@ BODY: dict[str, Any] = {
     "service_tier": "default",
     "system_fingerprint": "fp_1",
 }
+CLAUDE: dict[str, Any] = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "claude-haiku-4-5-20251001",
+    "content": [{"type": "text", "text": "Hello."}],
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+    "usage": {
+        "input_tokens": 9,
+        "cache_creation_input_tokens": 2,
+        "cache_read_input_tokens": 4,
+        "cache_creation": {"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 0},
+        "output_tokens": 3,
+        "service_tier": "standard",
+    },
+}
+RESPONSE: dict[str, Any] = {
+    "id": "resp_1",
+    "object": "response",
+    "created_at": 1,
+    "status": "completed",
+    "error": None,
+    "incomplete_details": None,
+    "model": "gpt-4o-2024-08-06",
+    "output": [
+        {
+            "id": "msg_1",
+            "type": "message",
+            "status": "completed",
+            "content": [{"type": "output_text", "annotations": [], "logprobs": [], "text": "Hello."}],
+            "role": "assistant",
+        }
+    ],
+    "reasoning": {"effort": None, "summary": None},
+    "text": {"format": {"type": "text"}, "verbosity": "medium"},
+    "tool_choice": "auto",
+    "tools": [],
+    "usage": {
+        "input_tokens": 9,
+        "input_tokens_details": {"cached_tokens": 4},
+        "output_tokens": 3,
+        "output_tokens_details": {"reasoning_tokens": 2},
+        "total_tokens": 12,
+    },
+    "metadata": {},
+}
+BODIES = {"openai-chat": BODY, "anthropic": CLAUDE, "openai-responses": RESPONSE}
+"""Wire format → its usual body."""
 KEY = "sk-abcdefghijklmnopqrstuvwx"
 MASK = SecretMask([KEY])
 NO_LIMITS = ClockLimits(connect=math.inf, first_chunk=math.inf, idle=math.inf, total=math.inf)
@@ -63,7 +112,8 @@ NAMES = [
     "annotations", "audio", "cached_tokens", "choices", "completion_tokens", "completion_tokens_details", "content", "error",
     "finish_reason", "function_call", "id", "index", "logprobs", "message", "model", "native_finish_reason", "prompt_tokens",
     "prompt_tokens_details", "reasoning", "reasoning_content", "reasoning_tokens", "refusal", "role", "stop_reason", "text",
-    "tool_calls", "total_tokens", "usage", "x_groq",
+    "tool_calls", "total_tokens", "usage", "x_groq", "cache_creation", "cache_creation_input_tokens", "citations", "container",
+    "input_tokens", "output", "output_tokens", "server_tool_use", "status", "stop_details", "type", "incomplete_details", "phase",
 ]  # fmt: skip
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-1, 2**54) | st.floats(allow_nan=False) | st.text(max_size=8) | st.sampled_from(["stop", "length", "content_filter", KEY, "\ud800"]),
@@ -138,16 +188,16 @@ class Host:
         self.told += run.take(2.0)
 
 
-def at_once(body: bytes, headers: dict[str, str], status: int = 200) -> Host | None:
+def at_once(body: bytes, headers: dict[str, str], status: int = 200, api: str = "openai-chat") -> Host | None:
     """Return the host of a run that has read a body at once; None if the body was read in steps."""
-    host = Host()
+    host = Host(api)
     host.run.on_whole(status, headers, body)
     assert not host.client.runs
     return None if host.is_in_steps else host
 
 
-def in_steps(body: bytes, headers: dict[str, str]) -> Host:
-    host = Host()
+def in_steps(body: bytes, headers: dict[str, str], api: str = "openai-chat") -> Host:
+    host = Host(api)
     live = host.run.as_live()
     live.on_response(200, headers)
     live.on_bytes(body)
@@ -159,21 +209,22 @@ def facts_of(host: Host) -> list[EndedRun]:
     return [msgspec.structs.replace(facts, headers_at=0.0) for facts in host.spans]
 
 
-def ends_alike(body: bytes, headers: dict[str, str]) -> bool:
+def ends_alike(body: bytes, headers: dict[str, str], api: str = "openai-chat") -> bool:
     """Return whether a body is plain. Then check that it ends a run as the same body does in steps."""
-    one = at_once(body, headers)
+    one = at_once(body, headers, api=api)
     if one is None:
         return False
-    other = in_steps(body, headers)
+    other = in_steps(body, headers, api)
     assert one.told == other.told
     assert facts_of(one) == facts_of(other)
     return True
 
 
 @st.composite
-def changed_bodies(draw: st.DrawFn) -> Any:
-    """Return a usual body with one or two values changed, added or taken away."""
-    body = copy.deepcopy(BODY)
+def changed_bodies(draw: st.DrawFn) -> tuple[str, Any]:
+    """Return a wire format, and its usual body with one or two values changed, added or taken away."""
+    api = draw(st.sampled_from(sorted(BODIES)))
+    body = copy.deepcopy(BODIES[api])
     for _ in range(draw(st.integers(0, 2))):
         place: Any = body
         for _ in range(draw(st.integers(0, 4))):
@@ -190,7 +241,7 @@ def changed_bodies(draw: st.DrawFn) -> Any:
             place[name] = draw(VALUES)
         else:
             place.pop(name, None)
-    return body
+    return api, body
 
 
 @given(
@@ -202,14 +253,16 @@ def changed_bodies(draw: st.DrawFn) -> Any:
     st.booleans(),
 )
 def test_a_body_that_is_read_at_once_ends_its_run_as_in_steps(
-    body: Any, headers: dict[str, str], indent: int | None, is_ascii: bool
+    changed: tuple[str, Any], headers: dict[str, str], indent: int | None, is_ascii: bool
 ) -> None:
+    api, body = changed
     text = json.dumps(body, indent=indent, ensure_ascii=is_ascii)
-    ends_alike(text.encode("utf-8", "surrogatepass"), headers)
+    ends_alike(text.encode("utf-8", "surrogatepass"), headers, api)
 
 
-def test_the_usual_body_is_read_at_once() -> None:
-    assert ends_alike(json.dumps(BODY).encode(), {"content-type": "application/json"})
+@pytest.mark.parametrize("api", sorted(BODIES))
+def test_the_usual_body_is_read_at_once(api: str) -> None:
+    assert ends_alike(json.dumps(BODIES[api]).encode(), {"content-type": "application/json"}, api)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from headrace_workers.providers.anthropic import errors as anthropic_errors
 from headrace_workers.providers.anthropic import request as anthropic_request
 from headrace_workers.providers.anthropic.blocks import API_NAME
 from headrace_workers.providers.anthropic.json_answers import answer_tool_of
+from headrace_workers.providers.anthropic.plain_answer import read_plain
 from headrace_workers.providers.anthropic.stream import MessageMapper
 from headrace_workers.providers.shared import provider_errors as failures
 from headrace_workers.providers.shared.lenient_json import loads
@@ -35,6 +36,10 @@ class Anthropic:
             reason = f"the response is not a message but {failures.describe(body)}"
             raise failures.protocol_failure(reason) from None
         return MessageMapper(request.model, answer_tool_of(request)).read_whole(whole)
+
+    def read_plain(self, request: RunRequest, body: bytes) -> Completion | None:
+        """Read a whole body with one text and no unknown field. Return None for any other body."""
+        return read_plain(body, request.model)
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
         """Read a response whose status is not 200. ``headers`` has lower-case names."""

@@ -12,6 +12,7 @@ from headrace_workers.providers.embeddings.openai_embeddings import build_openai
 from headrace_workers.providers.openai_responses import request as openai_responses_request
 from headrace_workers.providers.openai_responses.errors import raise_if_error
 from headrace_workers.providers.openai_responses.message import API_NAME
+from headrace_workers.providers.openai_responses.plain_answer import read_plain
 from headrace_workers.providers.openai_responses.stream import ResponsesMapper
 from headrace_workers.providers.shared import provider_errors as failures
 from headrace_workers.providers.shared.lenient_json import read_object
@@ -40,6 +41,10 @@ class OpenAIResponses:
             reason = f"the response is not of the Responses API but {failures.describe(body)}"
             raise failures.protocol_failure(reason)
         return ResponsesMapper(request.model).read_whole(response)
+
+    def read_plain(self, request: RunRequest, body: bytes) -> Completion | None:
+        """Read a whole body with one text and no unknown field. Return None for any other body."""
+        return read_plain(body, request.model)
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
         """Read a response whose status is not 200. ``headers`` has lower-case names."""

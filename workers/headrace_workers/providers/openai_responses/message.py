@@ -127,7 +127,8 @@ def _made_files(item: Item) -> list[FilePart]:
     parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
     found: dict[str, FilePart] = {}
     for part in parts:
-        for said in part.get("annotations") or ():
+        annotations = part.get("annotations")
+        for said in annotations if isinstance(annotations, list) else ():
             if isinstance(said, dict) and said.get("type") == "container_file_citation":
                 own_id, name = as_text(said.get("file_id")), as_text(said.get("filename")) or None
                 own = {"api": API_NAME, "container_id": as_text(said.get("container_id"))}
