@@ -31,7 +31,7 @@ _decode_texts = msgspec.json.Decoder(list[str]).decode
 class RepeatedDeltas:
     """The bytes ``before`` and ``after`` the text of a delta, with its blank line. The mapper keeps the texts in ``kept``."""
 
-    __slots__ = ("_after", "_before", "_between", "_cut", "_end", "_size", "_start", "_stop", "kept")
+    __slots__ = ("_after", "_before", "_end", "_size", "_start", "_stop", "kept")
 
     def __init__(self, before: bytes, after: bytes, kept: list[str]) -> None:
         self.kept = kept
@@ -40,8 +40,6 @@ class RepeatedDeltas:
         self._start, self._stop = len(before), -len(after)
         self._end = after[: -len(BLANK)]
         self._size = len(before) + len(self._end)
-        self._between = after + before
-        self._cut = itemgetter(slice(len(before), len(BLANK) - len(after)))
 
     def take(self, blocks: bytes) -> list[str] | None:
         """Keep and return the texts of server-sent events. Return None if not all of them are such deltas with a text."""
@@ -53,7 +51,7 @@ class RepeatedDeltas:
             elif len(blocks) > _SEARCHED:
                 return self._take_all(blocks[: -len(BLANK)].split(BLANK))
             else:
-                texts = _texts(blocks[self._start : self._stop].split(self._between))
+                texts = _texts(blocks[self._start : self._stop].split(self._after + self._before))
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
         if "" in texts:
@@ -76,9 +74,11 @@ class RepeatedDeltas:
         return len(block) >= self._size and block.startswith(self._before) and block.endswith(self._end)
 
     def _take_all(self, blocks: Sequence[bytes]) -> list[str] | None:
-        strings = list(map(self._cut, blocks))
+        # Both are made here, and not kept: most of the streams that stay open for long are slow, and have one event in each read.
+        cut, between = itemgetter(slice(self._start, self._stop + len(BLANK))), self._after + self._before
+        strings = list(map(cut, blocks))
         # One comparison of all bytes is faster than two comparisons for each event.
-        if b"%b%b%b" % (self._before, self._between.join(strings), self._end) != BLANK.join(blocks):
+        if b"%b%b%b" % (self._before, between.join(strings), self._end) != BLANK.join(blocks):
             return None
         try:
             texts = _texts(strings)

@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -55,10 +56,12 @@ class SpoolWriter:
     Spans and stubs are collected until :meth:`commit` writes them.
 
     The newest file holds the stubs of all running runs. ``limit`` is the size of all files in bytes. 0: nothing is
-    written.
+    written. ``encode`` returns the bytes of a stub: stubs are kept as they are given, and encoded again for each new file.
     """
 
-    def __init__(self, directory: Path, name: str, epoch: int, limit: int) -> None:
+    def __init__(
+        self, directory: Path, name: str, epoch: int, limit: int, encode: Callable[[Any], bytes] = bytes
+    ) -> None:
         self.size = 0
         self._directory = directory
         self._prefix = f"{name}-{epoch:x}"
@@ -68,7 +71,8 @@ class SpoolWriter:
         self._segments: dict[int, _Segment] = {}  # the oldest first
         self._current: _Segment | None = None
         self._retry_at: float | None = None
-        self._stubs: dict[int, bytes] = {}
+        self._encode = encode
+        self._stubs: dict[int, Any] = {}
         self._begun: list[bytes] = []
         self._ended: list[bytes] = []
 
@@ -82,10 +86,10 @@ class SpoolWriter:
         """Whether the last attempt to write to the spool failed."""
         return self._retry_at is not None
 
-    def begin(self, run: int, stub: bytes) -> None:
+    def begin(self, run: int, stub: Any) -> None:
         """A run has begun. ``stub`` is its span until it has ended. ``run`` is its number in this worker."""
-        record = self._stubs[run] = encode_record(stub)
-        self._begun.append(record)
+        self._begun.append(encode_record(self._encode(stub)))
+        self._stubs[run] = stub
 
     def end(self, run: int, span: bytes) -> None:
         """A run has ended. ``span`` replaces its stub, if it has one."""
@@ -173,7 +177,7 @@ class SpoolWriter:
         try:
             segment = self._current
             if segment is None or self.is_failing or segment.size - segment.head >= self._segment_bytes:
-                begun = list(self._stubs.values())
+                begun = [encode_record(self._encode(stub)) for stub in self._stubs.values()]
                 segment = self._open(head=sum(map(len, begun)))
             self._write(segment, b"".join([*begun, *ended]))
         except OSError as error:

@@ -112,7 +112,9 @@ class Tracer:
         self._worker = settings.worker
         self._redactor = Redactor(config)
         self._spans = UnacknowledgedSpans(config.memory_bytes)
-        self._spool = SpoolWriter(settings.slot / SPOOL, settings.worker, settings.epoch, config.spool_bytes)
+        self._spool = SpoolWriter(
+            settings.slot / SPOOL, settings.worker, settings.epoch, config.spool_bytes, encode_span
+        )
         self._link = WorkerCollectorLink(settings.endpoint, hello, settings.epoch, loop, self)
         self._count = 0
         self._starting: list[Startable] = []
@@ -143,7 +145,7 @@ class Tracer:
         arrived = Moment(time.time(), time.monotonic())
         try:
             stub = begun_span(run, request, self._worker, arrived, wire_format)
-            self._spool.begin(self._count, encode_span(stub))
+            self._spool.begin(self._count, stub)
         except Exception:
             logger.exception("span cannot be begun", extra={"span_id": run.span_id})
             self._spans.dropped[FAILED] += 1

@@ -5,7 +5,7 @@ Content that cannot be read is an error. It is never dropped silently.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 from headrace.types import ImagePart, Message, Part, ReasoningDelta, ReasoningPart, RefusalDelta, RunEvent, TextPart
@@ -29,8 +29,17 @@ _PARTS: dict[str, tuple[Literal["text", "reasoning", "refusal"], str]] = {
 """Type of a content part → the kind of its words, and the key that they stand under."""
 
 
+_MADE_WHEN_USED: Mapping[str, Callable[[], Any]] = {
+    "_audio": ArrivingAudio, "_citations": list, "_detail_words": list, "_details": list, "_images": list, "calls": ChatCalls,
+    "reasoning": list, "refusal": list,
+}  # fmt: skip
+
+
 class ChatAnswer:
-    """One choice, as far as it has arrived. ``text``, ``reasoning`` and ``refusal`` are lists of pieces."""
+    """One choice, as far as it has arrived. ``text``, ``reasoning`` and ``refusal`` are lists of pieces.
+
+    Most answers are text. The other parts are made when they are used first: for 500 open streams they would be 0.5 MB.
+    """
 
     __slots__ = (
         "_audio",
@@ -46,20 +55,28 @@ class ChatAnswer:
         "refusal",
         "text",
     )
+    reasoning: list[str]
+    refusal: list[str]
+    calls: ChatCalls
+    _details: list[dict[str, Any]]
+    _detail_words: list[str]  # pieces of the last detail's text
+    _citations: list[dict[str, Any]]
+    _audio: ArrivingAudio
+    _images: list[ImagePart]
 
     def __init__(self) -> None:
         self.text: list[str] = []
-        self.reasoning: list[str] = []
-        self.refusal: list[str] = []
-        self.calls = ChatCalls()
         self.has_end = False  # whether the choice has a finish reason
         self._field = ""  # the key that reasoning came under
-        self._details: list[dict[str, Any]] = []
-        self._detail_words: list[str] = []  # pieces of the last detail's text
-        self._citations: list[dict[str, Any]] = []
-        self._audio = ArrivingAudio()
-        self._images: list[ImagePart] = []
         self._looked_at = 0  # characters that were searched for the words of whole messages
+
+    def __getattr__(self, name: str) -> Any:
+        """Make a part that is used for the first time."""
+        if (make := _MADE_WHEN_USED.get(name)) is None:
+            raise AttributeError(f"ChatAnswer has no {name}")
+        made = make()
+        setattr(self, name, made)
+        return made
 
     @property
     def is_opaque(self) -> bool:
