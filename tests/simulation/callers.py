@@ -12,6 +12,7 @@ from typing import Any, cast
 from headrace.answers.assembly import joined_text
 from headrace.connections.connection import Connection
 from headrace.errors import HeadraceError
+from headrace.process.watchdog import Alarm
 from headrace.runs.delivery import Delivery
 from headrace.runs.endings import Ending
 from headrace.runs.hedged_session import HedgedSession
@@ -142,8 +143,9 @@ class Caller:
         if has_events:
             self._pause()
             return
-        waiter = _Waiter(partial(self._read_soon, 0.0001))
-        if not self.delivery._may_wait(cast("Any", waiter)):
+        self.delivery._waiter = _Waiter(partial(self._read_soon, 0.0001))
+        if self.delivery._has_news():
+            self.delivery._waiter = None
             self._read_soon(0.0)
 
     def _pause(self) -> None:
@@ -288,10 +290,11 @@ class Caller:
         self.check_unchanged()
 
 
-class _Waiter:
-    """In place of a lock that a thread waits for."""
+class _Waiter(Alarm):
+    """In place of an alarm that a thread waits for."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
+        super().__init__()
         self._wake: Callable[[], None] | None = wake
 
     def wake(self) -> None:

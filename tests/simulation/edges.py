@@ -26,6 +26,7 @@ from headrace.process.epoch import new_epoch
 from headrace.process.lifecycle import ProcessOrigin
 from headrace.settings.settings import Settings
 from headrace.transport.reactor import Reactor
+from tests.simulation.byte_sockets import ByteDealer, ByteNetwork, ByteRouter
 from tests.simulation.io_threads import InjectedError, InjectedExit, SimGuarded, SimIoThread, SimThread, SimWatchdog
 from tests.simulation.loops import SimLoop, SimReactor, SimWatch, new_descriptor, signal_end
 from tests.simulation.provider_calls import ScriptedProvider, SimHttp
@@ -39,9 +40,9 @@ _PACKAGES = ("headrace", "headrace_engine", "headrace_workers")
 class Stage:
     """What a schedule consists of; the edges reach it here."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, sends_bytes: bool = False) -> None:
         self.world = world
-        self.network = Network(world)
+        self.network: Network | ByteNetwork = ByteNetwork(world) if sends_bytes else Network(world)
         self.provider = ScriptedProvider(world)
         self.start: Callable[[list[str]], Host]
         """Starts the process of a command line."""
@@ -261,12 +262,12 @@ class _Popen:
         return self.poll()
 
 
-def _dealer(endpoint: str, expects: Callable[[int], bool] | None = None) -> SimDealer:
-    return SimDealer(_stage.network, endpoint, expects)
+def _dealer(endpoint: str, expects: Callable[[int], bool] | None = None) -> SimDealer | ByteDealer:
+    return _stage.network.dealer(endpoint, expects)
 
 
-def _router(endpoint: str, *limits: object) -> SimRouter:
-    return SimRouter(_stage.network, endpoint)
+def _router(endpoint: str, *limits: object) -> SimRouter | ByteRouter:
+    return _stage.network.router(endpoint)
 
 
 def _reactor() -> SimReactor:

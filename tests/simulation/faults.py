@@ -12,6 +12,7 @@ from headrace.wire.codec import encode_frame, from_worker
 from headrace.wire.messages import Chunk
 from headrace_engine.liveness import HUNG_AFTER
 from tests.simulation.allowed_outcomes import Circumstances
+from tests.simulation.byte_sockets import ByteNetwork, BytePipe
 from tests.simulation.plans import Fault, Role
 from tests.simulation.processes import SimClient, SimEngine
 from tests.simulation.simulated_sockets import Network, Pipe
@@ -39,7 +40,12 @@ class Faults:
     """Carries a schedule's faults out."""
 
     def __init__(
-        self, network: Network, engine: SimEngine, clients: list[SimClient], seen: Circumstances, watch: Watch
+        self,
+        network: Network | ByteNetwork,
+        engine: SimEngine,
+        clients: list[SimClient],
+        seen: Circumstances,
+        watch: Watch,
     ) -> None:
         self.world: World = network.world
         self.left = 0
@@ -208,7 +214,7 @@ class Faults:
 
     # Frames that should not be: what a link that keeps its promises never does.
 
-    def _tap(self, pipe: Pipe, frame: bytes) -> bytes | None:
+    def _tap(self, pipe: Pipe | BytePipe, frame: bytes) -> bytes | None:
         if pipe.router.host is self._engine.broker:
             return frame
         epoch, messages = from_worker.decode(frame)
@@ -227,7 +233,7 @@ class Faults:
             return None
         return frame
 
-    def _send_stray(self, pipe: Pipe, epoch: int, chunk: Chunk) -> None:
+    def _send_stray(self, pipe: Pipe | BytePipe, epoch: int, chunk: Chunk) -> None:
         """Have a chunk come again, late: as one of another attempt, or of another process."""
         if self.world.random.random() < 0.5:
             chunk = msgspec.structs.replace(chunk, attempt=chunk.attempt + self.world.random.choice((-1, 1)))
@@ -241,12 +247,12 @@ def _resume(host: Host) -> None:
     host.resume()
 
 
-def _arrive(pipe: Pipe, frame: bytes) -> None:
+def _arrive(pipe: Pipe | BytePipe, frame: bytes) -> None:
     if pipe.is_open:
         pipe.to_dealer.send(frame)
 
 
-def _roles(pipe: Pipe) -> tuple[str, str]:
+def _roles(pipe: Pipe | BytePipe) -> tuple[str, str]:
     return _role(pipe.dealer.host), _role(pipe.router.host)
 
 

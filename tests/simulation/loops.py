@@ -9,6 +9,7 @@ callback is not survived here, it is a find.
 from __future__ import annotations
 
 import heapq
+import select
 from asyncio import InvalidStateError
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Hashable
@@ -33,12 +34,14 @@ class Timer:
 
 
 class Descriptors:
-    """Which descriptors of a process are readable, and who wants to know. A signal is given once, as an edge."""
+    """Which descriptors of a process are ready, and who wants to know. A signal is given once, as an edge, except for levels."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self._watched: dict[int, Action] = {}
+        self._writers: dict[int, Action] = {}
         self._ready: dict[int, None] = {}
+        self._levels: dict[int, Callable[[], int]] = {}
 
     def add_reader(self, fd: int, action: Action) -> None:
         self._watched[fd] = action
@@ -47,10 +50,29 @@ class Descriptors:
         self._watched.pop(fd, None)
 
     def add_writer(self, fd: int, action: Action) -> None:
-        """A simulated descriptor always takes bytes."""
+        self._writers[fd] = action
 
     def remove_writer(self, fd: int) -> None:
-        """Undo it."""
+        self._writers.pop(fd, None)
+
+    def add_level(self, fd: int, events: Callable[[], int]) -> None:
+        """``events`` says what a descriptor is ready for, at any time: EPOLLIN, EPOLLOUT."""
+        self._levels[fd] = events
+
+    def remove_level(self, fd: int) -> None:
+        self._levels.pop(fd, None)
+
+    def _at_level(self) -> list[tuple[dict[int, Action], int]]:
+        """Return who wants to know of what is ready now: readers or writers, and the descriptor."""
+        ready = []
+        for fd, events in self._levels.items():
+            if fd in self._watched or fd in self._writers:
+                now = events()
+                if now & select.EPOLLIN and fd in self._watched:
+                    ready.append((self._watched, fd))
+                if now & select.EPOLLOUT and fd in self._writers:
+                    ready.append((self._writers, fd))
+        return ready
 
     def signal(self, fd: int) -> None:
         """Say that a descriptor became readable."""
@@ -59,18 +81,22 @@ class Descriptors:
 
     @property
     def is_ready(self) -> bool:
-        return bool(self._ready)
+        return bool(self._ready) or bool(self._levels and self._at_level())
 
     def take(self) -> list[Action]:
         """Return the callbacks of the readable sockets, in any order, as epoll does."""
-        ready, self._ready = list(self._ready), {}
+        ready = [(self._watched, fd) for fd in self._ready]
+        self._ready = {}
+        if self._levels:
+            ready += [entry for entry in self._at_level() if entry not in ready]
         if len(ready) > 1:
             self._host.world.random.shuffle(ready)
-        return [partial(self._read, fd, action) for fd in ready if (action := self._watched.get(fd)) is not None]
+        return [partial(_run_watcher, who, fd, action) for who, fd in ready if (action := who.get(fd)) is not None]
 
-    def _read(self, fd: int, action: Action) -> None:
-        if self._watched.get(fd) is action:
-            action()
+
+def _run_watcher(who: dict[int, Action], fd: int, action: Action) -> None:
+    if who.get(fd) is action:
+        action()
 
 
 class SimReactor:
@@ -98,7 +124,7 @@ class SimReactor:
         if not self._in_turn:
             self.host.wake(self.host.world.now)
 
-    call_soon = call
+    call_soon = call_now = call
 
     def call_at(self, when: float, action: Action) -> None:
         self._count += 1
@@ -114,6 +140,9 @@ class SimReactor:
 
     def remove_each_turn(self, action: Action) -> None:
         self._turn_end = [known for known in self._turn_end if known != action]
+
+    def offer(self, loop: object) -> None:
+        """No event loop reads the simulated sockets."""
 
     def wake(self) -> None:
         self.host.wake(self.host.world.now)

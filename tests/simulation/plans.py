@@ -120,16 +120,22 @@ class Plan(msgspec.Struct):
     """How many runs the settings allow at once at the provider; None: any number."""
     says_limits: bool = False
     """Whether the provider's responses tell its limits."""
+    sends_bytes: bool = False
+    """Whether sockets carry bytes in pieces, under the product's own transport, instead of whole frames."""
 
     def lines(self) -> list[str]:
         head = (
             f"{self.workers} workers of {self.max_runs} runs, {self.clients} clients, queue of {self.max_waiting}, "
             f"latency {self.latency * 1000:g} ms{', embedded' if self.is_embedded else ''}"
             f"{f', {self.max_concurrency} runs at once' if self.max_concurrency else ''}"
-            f"{', a provider that tells its limits' if self.says_limits else ''}"
+            f"{', a provider that tells its limits' if self.says_limits else ''}{', sockets of bytes' if self.sends_bytes else ''}"
         )
         orders = sorted(self.orders, key=lambda order: order.at)
         return [head, "runs:", *(f"  {order}" for order in orders), "faults:", *(f"  {fault}" for fault in self.faults)]
+
+
+BYTE_SEEDS = 1 << 30
+"""From this seed on, sockets carry bytes instead of frames."""
 
 
 def draw_plan(seed: int) -> Plan:
@@ -159,6 +165,7 @@ def draw_plan(seed: int) -> Plan:
         faults=sorted(faults, key=lambda fault: fault.at),
         max_concurrency=random.Random(f"limits {seed}").choice((None, None, None, 1, 2, 3)),
         says_limits=random.Random(f"headers {seed}").random() < 0.3,
+        sends_bytes=seed >= BYTE_SEEDS,
     )
 
 

@@ -39,7 +39,7 @@ class Simulation:
         self.plan = plan
         self.world = World(plan.seed, is_traced=is_traced)
         self.world.latency = plan.latency
-        self.stage = Stage(self.world)
+        self.stage = Stage(self.world, sends_bytes=plan.sends_bytes)
         enter(self.stage)
         self.seen = Circumstances()
         self.expected = Expectations(self.world)

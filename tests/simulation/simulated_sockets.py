@@ -130,6 +130,12 @@ class Network:
         """Sees each frame of a router; what it returns is sent, nothing for None."""
         self._bound: dict[str, SimRouter] = {}
 
+    def dealer(self, endpoint: str, expects: Callable[[int], bool] | None) -> SimDealer:
+        return SimDealer(self, endpoint, expects)
+
+    def router(self, endpoint: str) -> SimRouter:
+        return SimRouter(self, endpoint)
+
     def bind(self, router: SimRouter) -> None:
         self._bound[router.endpoint] = router
 

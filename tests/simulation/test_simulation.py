@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import pytest
 
-from tests.repetition import long_test, repeated
+from tests.repetition import long_test, only_long, repeated
 from tests.simulation.guards import GUARDS, IO_GUARDS, without
+from tests.simulation.plans import BYTE_SEEDS
 from tests.simulation.schedule_search import Finding, explain, run_one, search, simulating
 
 MANY_SEED = 5_000_000
 FIRST_SEED = 1
 SCHEDULES = repeated(200, 700)
 IO_SCHEDULES = repeated(100, 300)
+BYTE_SCHEDULES = repeated(20, 500)
 GUARD_SEED = 100_000
 IO_GUARD_SEED = 100_600
 FIRST_SEEDS: dict[str, int] = repeated(
@@ -47,6 +49,13 @@ def test_no_schedule_breaks_a_promise() -> None:
 @pytest.mark.tries(IO_SCHEDULES)
 def test_no_run_outlives_its_bound_whatever_becomes_of_the_io_thread() -> None:
     check(range(FIRST_SEED, FIRST_SEED + IO_SCHEDULES), hurts_io=True)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.tries(BYTE_SCHEDULES)
+@pytest.mark.parametrize("hurts_io", [False, *only_long(True)])
+def test_no_schedule_breaks_a_promise_where_sockets_carry_bytes_in_pieces(hurts_io: bool) -> None:
+    check(range(BYTE_SEEDS, BYTE_SEEDS + BYTE_SCHEDULES), hurts_io=hurts_io)
 
 
 @long_test

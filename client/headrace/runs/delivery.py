@@ -174,15 +174,15 @@ class Delivery:
         if waiter is None:
             return
         self._waiter = None
-        if type(waiter) is Alarm:
+        if isinstance(waiter, Alarm):
             waiter.wake()
             return
-        loop = waiter.get_loop()  # type: ignore[union-attr] # the other kind of waiter
+        loop = waiter.get_loop()
         futures = to_wake.get(loop)
         if futures is None:
-            to_wake[loop] = [waiter]  # type: ignore[list-item]
+            to_wake[loop] = [waiter]
         else:
-            futures.append(waiter)  # type: ignore[arg-type]
+            futures.append(waiter)
 
     def ended(self, now: float, to_wake: TasksToWake) -> None:
         """The session has its ending, or the run was given up. The second call does nothing."""
