@@ -6,6 +6,7 @@ stay in a :class:`ProviderAccess`, which does not show them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -72,6 +73,64 @@ def access_from(
     else:
         return ProviderAccess(api_key)
     return ProviderAccess(api_key or _key(environ, variables), base_url)
+
+
+class _Values(tuple[Any, ...]):
+    """The values of some variables. A traceback that shows local variables does not show them."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "_Values()"
+
+
+class RememberedAccess:
+    """Finds the same as :func:`access_from` for a client's runs, and remembers it while the environment is the same."""
+
+    def __init__(self, configured: Mapping[str, ProviderConfig], has_engine_keys: Collection[str] = ()) -> None:
+        self._configured = configured
+        self._has_engine_keys = has_engine_keys
+        self._encoded_names: dict[str, list[Any]] = {}
+        """Provider → the names of the variables on which its access depends, as the environment encodes them."""
+        self._found: dict[tuple[str, str | None], tuple[_Values, ProviderAccess]] = {}
+        """Provider and key of the caller → the values of the variables, and the access that they give."""
+
+    def of(self, environ: Mapping[str, str], provider: str, api_key: str | None) -> ProviderAccess:
+        """Return the key and the address of ``provider`` for a run. Raises the errors of :func:`access_from`."""
+        values = self._values(environ, provider)
+        found = self._found.get((provider, api_key))
+        if found is not None and found[0] == values:
+            return found[1]
+        access = access_from(environ, provider, self._configured, api_key, self._has_engine_keys)
+        if len(self._found) >= _REMEMBERED:
+            self._found.clear()
+        self._found[provider, api_key] = values, access
+        return access
+
+    def _values(self, environ: Mapping[str, str], provider: str) -> _Values:
+        # os.environ encodes the name and decodes the value for each question, which takes most of the time.
+        data: Any = getattr(environ, "_data", None)
+        if data is None:
+            return _Values(map(environ.get, _variables(provider, self._configured)))
+        names = self._encoded_names.get(provider)
+        if names is None:
+            encode: Any = getattr(environ, "encodekey", os.fsencode)
+            names = self._encoded_names[provider] = list(map(encode, _variables(provider, self._configured)))
+        return _Values(map(data.get, names))
+
+
+_REMEMBERED = 256
+"""Keys of callers that are remembered. A program may give each run a key of its own."""
+
+
+def _variables(provider: str, configured: Mapping[str, ProviderConfig]) -> list[str]:
+    """Return the variables on which the access of a provider depends."""
+    if (own := configured.get(provider)) is not None:
+        named = own.api_key_env or []
+        return [named] if isinstance(named, str) else list(named)
+    if provider in BUILT_IN:
+        return [*BUILT_IN[provider][2], BASE_URL_ENV.get(provider, "")]
+    return []
 
 
 def _key(environ: Mapping[str, str], variables: list[str]) -> str:

@@ -9,6 +9,7 @@ import os
 import random
 from time import monotonic
 
+_48_BITS = (1 << 48) - 1
 _WINDOW = 1 / 16
 """Seconds in which a process's ids begin alike. The first quarter of the digits is shared, the rest is 48 random bits."""
 
@@ -36,8 +37,20 @@ class IdSource:
             self._shared = now + _WINDOW, bits
         return f"{prefix}{bits | self._random.getrandbits(48):016x}"
 
+    def new_run_ids(self) -> tuple[str, str]:
+        """Return a new id of a run, and a new id of a trace."""
+        now = monotonic()
+        until, bits = self._shared
+        if now >= until:
+            bits = self._random.getrandbits(16) << 48
+            self._shared = now + _WINDOW, bits
+        both = self._random.getrandbits(96)
+        return f"sp_{bits | both >> 48:016x}", f"tr_{bits | both & _48_BITS:016x}"
+
 
 _of_process = IdSource()
 os.register_at_fork(after_in_child=_of_process.begin)
 new_id = _of_process.new_id
 """Makes ids for this process."""
+new_run_ids = _of_process.new_run_ids
+"""Makes both ids of a run for this process."""

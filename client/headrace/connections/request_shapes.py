@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from headrace.arguments.checked_request import SPAN_ID, TRACE_ID
 from headrace.arguments.provider_access import ProviderAccess
 from headrace.arguments.token_estimate import BYTES_PER_TOKEN
-from headrace.connections.new_ids import new_id
+from headrace.connections.new_ids import new_run_ids
 from headrace.runs.run_plan import RunPlan
 from headrace.schemas.response_type import ResponseType
 from headrace.wire.accounts import account_of, short_hash
@@ -177,7 +177,9 @@ def parts_of(
         rest = marshal.dumps(others, _MARSHAL_VERSION)
     except ValueError:  # a value of another type than JSON has
         return None
-    trace_id = ids["trace_id"] if "trace_id" in ids else new_id("tr_")
+    span_id, trace_id = new_run_ids()
+    if ids:
+        span_id, trace_id = ids.get("span_id", span_id), ids.get("trace_id", trace_id)
     own: dict[str, Any] = {} if field == "input" else {"messages": values}
     if ids:
         own |= {name: ids[name] for name in ("user_id", "session_id") if name in ids}
@@ -191,7 +193,6 @@ def parts_of(
     fields = tuple(own)
     key = (fields, stream, type(given) is str, id(response_type), rest)
     user = short_hash(ids["user_id"]) if "user_id" in ids else ""
-    span_id = ids["span_id"] if "span_id" in ids else new_id("sp_")
     return CallParts(key, fields, list(own.values()), span_id, trace_id, user)
 
 

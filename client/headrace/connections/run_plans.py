@@ -13,7 +13,7 @@ import msgspec
 from headrace.arguments.checked_request import RunOptions
 from headrace.arguments.model_choice import ModelDefaults, ProviderModel, default_fallbacks, fallback_models
 from headrace.arguments.original_paths import OriginalPaths
-from headrace.arguments.provider_access import ProviderAccess, access_from
+from headrace.arguments.provider_access import ProviderAccess, RememberedAccess
 from headrace.arguments.token_estimate import input_tokens
 from headrace.errors import InvalidRequestError
 from headrace.runs.run_plan import RunPlan
@@ -42,10 +42,9 @@ class RunPlans:
     """
 
     def __init__(self, configured: Mapping[str, ProviderConfig], settings: Settings, *, is_embedded: bool) -> None:
-        self._configured = configured
+        self._access = RememberedAccess(configured, frozenset(settings.keys))
         self._is_embedded = is_embedded
         self._providers = tuple(settings.providers)
-        self._has_engine_keys = frozenset(settings.keys)
         self._max_retries = settings.engine.max_retries
         self._defaults = ModelDefaults(settings.models)
         self._first_chunks: dict[ProviderModel, SlowFirstChunks] = {}
@@ -152,7 +151,7 @@ class RunPlans:
         """
         if not self._is_embedded:
             return ProviderAccess(api_key)
-        return access_from(environ, provider, self._configured, api_key, self._has_engine_keys)
+        return self._access.of(environ, provider, api_key)
 
 
 def _encoded(request: RunRequest) -> bytes:

@@ -164,7 +164,8 @@ class RunStarter:
     def _submit(self, owner: int, started_at: float, planned: PlannedRun) -> Delivery:
         process = _client_process().current_process()
         connection = process.connection(self._address, self._connect_timeout, owner, self._total_timeout)
-        delivery = Delivery(session_of(planned.plan), planned.trace_id, started_at, connection, owner, self.prices)
+        session, trace_id = session_of(planned.plan), planned.trace_id
+        delivery = Delivery(session, trace_id, started_at, connection, owner, self.prices, process.pid)
         process.submit(connection, delivery)
         self.prices.load()  # reading them takes a while the first time: so while the run is on its way
         return delivery

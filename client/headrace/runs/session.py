@@ -88,6 +88,7 @@ class Phase(enum.Enum):
 
 
 _NOTHING: list[Command] = []
+_RUN_ENDED = RunEnded()
 
 
 class Session:
@@ -462,11 +463,15 @@ class Session:
         self.credit.restart()
         return self._acquire(now, is_provider_retry=is_provider_retry)
 
-    def _release(self, otherwise: ClientOutcome) -> Release:
+    def _release(self, otherwise: ClientOutcome | Ending) -> Release:
         """Return the Release of this attempt. ``otherwise`` is how the attempt ended, if its worker did not say so."""
         if self._terminal is not None:
             return release_of(self._terminal)
-        return Release(self.span_id, self.attempt, otherwise if self.lease is not None else "withdrawn")
+        if self.lease is None:
+            return Release(self.span_id, self.attempt, "withdrawn")
+        return Release(
+            self.span_id, self.attempt, otherwise if isinstance(otherwise, str) else client_outcome(otherwise)
+        )
 
     def _abort_message(self, mode: AbortMode) -> Command:
         return TellWorker(Abort(self.span_id, self.attempt, mode))
@@ -478,8 +483,8 @@ class Session:
         if self._failures is not None and isinstance(ending, HeadraceError):
             self._failures.attach(ending)
         if has_asked:
-            return [AskBroker(self._release(client_outcome(ending))), RunEnded()]
-        return [RunEnded()]
+            return [AskBroker(self._release(ending)), _RUN_ENDED]
+        return [_RUN_ENDED]
 
 
 def _own_copy(error: HeadraceError) -> HeadraceError:

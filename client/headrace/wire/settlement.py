@@ -35,8 +35,10 @@ def release_of(terminal: Terminal) -> Release:
 def _tokens(usage: Usage) -> TokenCounts | None:
     if usage.source == "none":
         return None
-    counts = _count(usage.input_tokens), _count(usage.output_tokens), _count(usage.cached_input_tokens)
-    return TokenCounts(*counts, usage.source, _count(usage.cache_write_tokens))
+    given = usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usage.cache_write_tokens
+    if min(given) < 0 or max(given) > MAX_COUNT:
+        given = _count(given[0]), _count(given[1]), _count(given[2]), _count(given[3])
+    return TokenCounts(given[0], given[1], given[2], usage.source, given[3])
 
 
 def _count(tokens: int) -> int:

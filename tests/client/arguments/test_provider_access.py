@@ -5,9 +5,15 @@ Those of the run's start are used, and a bad one is named.
 
 from __future__ import annotations
 
-import pytest
+import os
+from collections.abc import Mapping
+from typing import Any
 
-from headrace.arguments.provider_access import NO_KEY, ProviderAccess, access_from
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.arguments.provider_access import NO_KEY, ProviderAccess, RememberedAccess, access_from
 from headrace.errors import ConfigurationError
 from headrace.settings.provider_table import BASE_URL_ENV, BUILT_IN
 from headrace.settings.settings import ProviderConfig
@@ -72,3 +78,42 @@ def test_neither_key_nor_address_is_shown() -> None:
     access = ProviderAccess("sk-secret", "https://user:secret@host/v1")
 
     assert "secret" not in f"{access} {access!r} {access.__rich_repr__()}"
+
+
+VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "GATEWAY_KEY", "GROQ_ONE", "GROQ_TWO", "GOOGLE_API_KEY")
+CHANGES = st.tuples(st.sampled_from(VARIABLES), st.sampled_from([None, "", "sk-a", "sk-b", "sk bad ", "http://a.test"]))
+QUESTIONS = st.tuples(
+    st.sampled_from(["openai", "gateway", "groq", "google", "keyless", "unknown"]), st.sampled_from([None, "sk-own"])
+)
+
+
+def found(of: Any, *arguments: Any) -> object:
+    try:
+        return of(*arguments)
+    except ConfigurationError as error:
+        return str(error)
+
+
+@given(st.lists(st.tuples(CHANGES, QUESTIONS, st.booleans()), max_size=30))
+def test_what_is_remembered_is_what_the_environment_gives_now(steps: list[Any]) -> None:
+    remembered, before = RememberedAccess(GATEWAY, {"google"}), dict(os.environ)
+    try:
+        for (variable, value), (provider, key), is_plain in steps:
+            os.environ.pop(variable, None)
+            if value is not None:
+                os.environ[variable] = value
+            environ: Mapping[str, str] = dict(os.environ) if is_plain else os.environ
+
+            assert found(remembered.of, environ, provider, key) == found(
+                access_from, environ, provider, GATEWAY, key, {"google"}
+            )
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def test_values_that_are_remembered_are_not_shown() -> None:
+    remembered = RememberedAccess({})
+    remembered.of({"OPENAI_API_KEY": "sk-secret"}, "openai", None)
+
+    assert "sk-secret" not in repr(vars(remembered))

@@ -19,6 +19,16 @@ def test_ids_have_sixteen_digits_and_differ() -> None:
     assert all(re.fullmatch(r"sp_[0-9a-f]{16}", each) for each in ids)
 
 
+def test_both_ids_of_a_run_are_ids_that_differ() -> None:
+    source = IdSource()
+    both = [source.new_run_ids() for _ in range(1000)]
+    digits = [each[3:] for ids in both for each in ids]
+
+    assert len(set(digits)) == len(digits)
+    assert all(re.fullmatch(r"sp_[0-9a-f]{16} tr_[0-9a-f]{16}", " ".join(ids)) for ids in both)
+    assert len({each[:4] for each in digits[:20]}) <= 2
+
+
 def test_ids_of_one_moment_begin_alike_and_later_ones_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(new_ids, "monotonic", lambda: now)
