@@ -6,7 +6,6 @@ stay in a :class:`ProviderAccess`, which does not show them.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -110,11 +109,11 @@ class RememberedAccess:
     def _values(self, environ: Mapping[str, str], provider: str) -> _Values:
         # os.environ encodes the name and decodes the value for each question, which takes most of the time.
         data: Any = getattr(environ, "_data", None)
-        if data is None:
+        encode: Any = getattr(environ, "encodekey", None)
+        if data is None or encode is None:
             return _Values(map(environ.get, _variables(provider, self._configured)))
         names = self._encoded_names.get(provider)
         if names is None:
-            encode: Any = getattr(environ, "encodekey", os.fsencode)
             names = self._encoded_names[provider] = list(map(encode, _variables(provider, self._configured)))
         return _Values(map(data.get, names))
 
