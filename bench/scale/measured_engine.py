@@ -83,9 +83,16 @@ class MeasuredEngine:
         return msgspec.structs.replace(group, address=self.address)
 
     def running_and_waiting(self) -> tuple[int, int]:
-        """Return how many runs the engine has, and how many wait for a place."""
-        status = self._observer.status()
-        return status.runs, status.waiting
+        """Return how many runs the engine has, and how many wait for a place. Raises EngineUnavailableError after three tries."""
+        for last in (False, False, True):
+            try:
+                status = self._observer.status()
+            except headrace.EngineUnavailableError:
+                if last:
+                    raise
+            else:
+                return status.runs, status.waiting
+        raise AssertionError
 
     def descriptors(self) -> dict[str, int]:
         """Return how many descriptors the processes have open: the most of one process of each role."""
