@@ -30,7 +30,7 @@ from headrace.types import (
     Usage,
     UsageUpdate,
 )
-from headrace.wire.flow import length_of_text
+from headrace.wire.flow import length_of_start, length_of_text
 from headrace.wire.messages import Aborted, Failed, Finished, Terminal, ToolCallText
 from headrace_workers.providers.shared.wire_format import ProviderFailure
 
@@ -120,6 +120,11 @@ def masked_events(events: list[RunEvent], mask: SecretMask) -> list[RunEvent]:
     """Return events without secrets in the ids and names of tool calls, and in the names that usage counts."""
     if length_of_text(events) is not None:
         return events
+    end = length_of_start(events)
+    return [*events[:end], *_masked_rest(events[end:], mask)]
+
+
+def _masked_rest(events: list[RunEvent], mask: SecretMask) -> list[RunEvent]:
     calls = [event for event in events if type(event) is ToolCallDelta]
     mask_text = _mask_for([text for call in calls for text in (call.id, call.name) if text], mask)
     return [event if type(event) is str else _event(event, mask, mask_text) for event in events]

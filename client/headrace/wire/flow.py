@@ -34,8 +34,21 @@ def character_counts(events: Sequence[RunEvent]) -> tuple[int, int]:
     text = length_of_text(events)
     if text is not None:
         return text, text
-    text = sum([len(event) for event in events if type(event) is str])
-    return text + sum([event_characters(event) for event in events if type(event) is not str]), text
+    end = length_of_start(events)
+    text = sum(map(len, events[:end]))  # type: ignore[arg-type]
+    rest = events[end:]
+    text_of_rest = sum([len(event) for event in rest if type(event) is str])
+    return text + sum(map(event_characters, rest)), text + text_of_rest
+
+
+def length_of_start(events: Sequence[RunEvent]) -> int:
+    """Return how many events at the start are text. It takes few steps if only the last few events are something else."""
+    end = len(events)
+    while end and type(events[end - 1]) is not str:
+        end -= 1
+    if length_of_text(events[:end]) is not None:
+        return end
+    return next(place for place, event in enumerate(events) if type(event) is not str)
 
 
 def length_of_text(events: Sequence[RunEvent]) -> int | None:

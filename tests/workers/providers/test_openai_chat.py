@@ -24,7 +24,10 @@ from headrace.types import (
 from headrace.wire.messages import ToolCallText
 from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.openai_chat.api import API
+from headrace_workers.providers.openai_chat.chunks import is_silent
+from headrace_workers.providers.shared.unread_content import refuse_content
 from headrace_workers.providers.shared.wire_format import Completion, ProviderFailedError, ProviderFailure
+from tests.cases import each
 from tests.repetition import repeated
 
 
@@ -322,3 +325,33 @@ def test_no_json_breaks_the_mapper(fields: list[Any], delta: Any, whole: Any) ->
         with suppress(ProviderFailedError):
             API.read_body(request(stream=False), json.dumps(body).encode())
         API.read_error(500, {}, json.dumps(body).encode())
+
+
+@each(
+    "choice",
+    [
+        {"index": 0, "delta": {"role": "assistant", "content": "", "refusal": None}, "logprobs": None},
+        {"index": 0, "delta": {}, "finish_reason": None},
+        {"delta": {"content": None}},
+        {"delta": None},
+        {},
+    ],
+)
+def test_a_choice_that_is_silent_has_nothing_that_would_be_refused(choice: dict[str, Any]) -> None:
+    assert is_silent(json.dumps({"choices": [choice]}).encode())
+    refuse_content([choice], "an event")
+
+
+@each(
+    "choice",
+    [
+        {"delta": {"content": "x"}},
+        {"delta": {"voice": "x"}},
+        {"delta": {"content": []}},
+        {"text": "x"},
+        {"delta": {"refusal": "x"}},
+        None,
+    ],
+)
+def test_a_choice_with_anything_else_is_searched(choice: dict[str, Any] | None) -> None:
+    assert not is_silent(json.dumps({"choices": [{}, choice]}).encode())

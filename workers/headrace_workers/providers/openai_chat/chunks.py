@@ -5,7 +5,7 @@ The meaning of a chunk is the mapper's business (``stream.py``).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -57,6 +57,41 @@ class ChatChunk(msgspec.Struct, gc=False):
 
 decode = msgspec.json.Decoder(ChatChunk).decode
 """Decodes one chunk. Raises one of UNREADABLE."""
+
+
+class SilentDelta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A piece of a message without content, as at the start and at the end of most streams."""
+
+    role: str | None = None
+    content: Literal[""] | None = None
+    refusal: Literal[""] | None = None
+
+
+class SilentChoice(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A choice without content."""
+
+    index: int = 0
+    delta: SilentDelta | None = None
+    finish_reason: str | None = None
+    logprobs: None = None
+
+
+class SilentChunk(msgspec.Struct, gc=False):
+    """A chunk of choices without content."""
+
+    choices: list[SilentChoice]
+
+
+_decode_silent = msgspec.json.Decoder(SilentChunk).decode
+
+
+def is_silent(data: bytes) -> bool:
+    """Return whether all choices of a chunk have only fields that are known, and no content."""
+    try:
+        _decode_silent(data)
+    except UNREADABLE:
+        return False
+    return True
 
 
 def plain_text(data: bytes) -> str | None:

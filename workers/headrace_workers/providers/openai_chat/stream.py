@@ -19,6 +19,7 @@ from headrace_workers.providers.openai_chat.chunks import (
     decode,
     decode_leniently,
     groq_part,
+    is_silent,
     plain_text,
 )
 from headrace_workers.providers.openai_chat.errors import check_for_error
@@ -136,7 +137,7 @@ class ChatMapper:
             self._take_names(chunk)
         if chunk.usage or chunk.x_groq or chunk.error or name or not chunk.choices:
             self._take_envelope(name, chunk, data, events)
-        if len(events) == before and not self._others and chunk.choices:
+        if len(events) == before and not self._others and chunk.choices and not is_silent(data):
             # Whole messages were read already, and may have nothing new.
             choices = read_object(data).get("choices")
             unread = [choice | {"message": None} for choice in choices if isinstance(choice, dict)] if choices else None
