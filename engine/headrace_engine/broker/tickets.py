@@ -13,7 +13,7 @@ from headrace_engine.broker.leases import Lease, Leases
 from headrace_engine.limits.gate import Gates, Ticket
 
 _REMEMBERED = 1000
-"""Leases that are remembered after their end: the worker's report of a short run's response may come behind the Release."""
+"""Leases that are remembered after their end, at least: the worker's report of a short run's response may come behind the Release."""
 
 
 class Tickets:
@@ -22,7 +22,10 @@ class Tickets:
     def __init__(self, gates: Gates, leases: Leases) -> None:
         self._gates = gates
         self._leases = leases
+        # Leases that have ended, the newer and the older ones. To forget the oldest one each time would take longer than all else
+        # that is done here: a dict searches for its first item behind the places of all that were removed.
         self._ended: dict[str, Lease] = {}
+        self._ended_before: dict[str, Lease] = {}
 
     def give_back_finished(self, ended: Iterable[tuple[Lease, Release]], now: float) -> None:
         """Leases of runs that have finished have ended."""
@@ -31,8 +34,7 @@ class Tickets:
             if ticket is not None:
                 ticket.gate.leave(ticket, release, now)
             self._ended[lease.span_id] = lease
-        for _ in range(len(self._ended) - _REMEMBERED):
-            del self._ended[next(iter(self._ended))]
+        self._forget_old()
 
     def give_back(self, lease: Lease, release: Release | None, now: float) -> None:
         """A lease has ended. ``release``: how its run ended; None if its client or its worker went away."""
@@ -42,8 +44,11 @@ class Tickets:
         elif release is not None and release.outcome != "finished":
             self._learn_from_end(lease, release, now)
         self._ended[lease.span_id] = lease
-        if len(self._ended) > _REMEMBERED:
-            del self._ended[next(iter(self._ended))]
+        self._forget_old()
+
+    def _forget_old(self) -> None:
+        if len(self._ended) >= _REMEMBERED:
+            self._ended_before, self._ended = self._ended, {}
 
     def _learn_from_end(self, lease: Lease, release: Release, now: float) -> None:
         if (ticket := self._learned(lease, release, now)) is not None:
@@ -52,7 +57,7 @@ class Tickets:
     def answered(self, epoch: int, report: ResponseReport, now: float) -> None:
         """The worker with this epoch tells of the head of a response."""
         running = self._leases.find(report.span_id)
-        lease = running or self._ended.get(report.span_id)
+        lease = running or self._ended.get(report.span_id) or self._ended_before.get(report.span_id)
         if lease is None or (lease.epoch, lease.attempt) != (epoch, report.attempt):
             return
         if lease.ticket is not None:
