@@ -107,7 +107,7 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 
 async def _work(directory: Path, config: SpansConfig | None, runs: int, at_once: int) -> float:
-    """Return the seconds of CPU of so many runs; the threads of ZeroMQ included."""
+    """Return the seconds of CPU of so many runs."""
     tracer = None
     if config is not None:
         settings = TracerSettings(slot=directory, endpoint=collector_endpoint(directory), worker="w1", epoch=7)
