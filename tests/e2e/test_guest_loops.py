@@ -31,7 +31,7 @@ async def start(client: Client) -> AsyncLocalStream:
 async def become_guest(client: Client) -> list[asyncio.Task[None]]:
     """Read fast streams until this loop reads the client's sockets itself. Return the tasks that read on."""
     tasks = [asyncio.create_task(read(await start(client))) for _ in range(STREAMS)]
-    reactor = current_process()._running_reactor()  # noqa: SLF001 - nothing public tells who reads
+    reactor = current_process()._running_reactor()
     until = time.monotonic() + LONG
     while not is_guest(reactor):
         assert time.monotonic() < until, "the loop has not become the guest"
@@ -40,8 +40,8 @@ async def become_guest(client: Client) -> list[asyncio.Task[None]]:
 
 
 def is_guest(reactor: object) -> bool:
-    guest = reactor._guest  # type: ignore[attr-defined] # noqa: SLF001
-    return guest is not None and guest._thread == threading.get_ident()  # noqa: SLF001
+    guest = reactor._guest  # type: ignore[attr-defined]
+    return guest is not None and guest._thread == threading.get_ident()
 
 
 async def read(stream: AsyncLocalStream) -> None:
@@ -90,7 +90,7 @@ def test_while_the_loop_is_blocked_other_threads_read_and_abort(
     async def block() -> None:
         tasks = await become_guest(client)
         thread.start()
-        while not has_begun.is_set():
+        while not has_begun.is_set():  # noqa: ASYNC110 - a thread sets it
             await asyncio.sleep(0.005)
         is_blocked.set()
         assert is_done.wait(LONG)  # blocks the loop
