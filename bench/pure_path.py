@@ -163,7 +163,7 @@ class PurePath:
         self._connection.start(exchange, is_reused=False)
         return exchange
 
-    def schedule(self, run: LiveRun, *, is_urgent: bool) -> None:  # noqa: ARG002 - the form of WorkerServices
+    def schedule(self, run: LiveRun) -> None:  # the form of WorkerServices
         self._ready = run
 
     def tell(self, client: ConnectedClient, message: msgspec.Struct) -> None:  # noqa: ARG002

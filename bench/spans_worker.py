@@ -138,7 +138,7 @@ async def _turn(tracer: Tracer | None, request: RunRequest, runs: list[Run]) -> 
             events: list[RunEvent] = [*DELTAS[start : start + 4]]
             if transcript is not None:
                 transcript.add(events)
-        assert Command.SEND_NOW in core.received(END, 1.0)
+        assert Command.SEND in core.received(END, 1.0)
         core.take(1.0)
         if tracer is not None and span is not None:
             tracer.end(span, core.for_span)

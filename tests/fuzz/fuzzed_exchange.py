@@ -146,7 +146,7 @@ class _Shell:
     def _do(self, commands: Commands) -> None:
         for command in commands:
             match command:
-                case Command.SEND | Command.SEND_NOW:
+                case Command.SEND:
                     self._take()
                 case Command.PAUSE:
                     self._is_paused = True

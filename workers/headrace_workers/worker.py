@@ -26,6 +26,7 @@ from headrace.process.history import open_history
 from headrace.process.lifecycle import is_orphan
 from headrace.settings.known_secrets import provider_secrets, proxy_secrets, request_secrets
 from headrace.settings.settings import Settings, SpansConfig
+from headrace.transport.inbox import Inbox
 from headrace.transport.link import HEARTBEAT_INTERVAL, hello_of
 from headrace.transport.peer_server import PeerServer, ServedPeer, ServerSettings
 from headrace.transport.router import SendResult
@@ -55,7 +56,7 @@ from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.providers.shared.limit_headers import read_limits
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderFailure
 from headrace_workers.run_limits import RunLimits
-from headrace_workers.runs.frame_timing import send_at
+from headrace_workers.runs.frame_timing import Pace
 from headrace_workers.runs.live_run import ClientRun, ConnectedClient, LiveRun
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.shared_deadlines import SharedDeadlines
@@ -70,6 +71,8 @@ logger = logging.getLogger(__name__)
 
 _TICK = HEARTBEAT_INTERVAL
 """Seconds between two heartbeats, which are also checks whether the supervisor still runs."""
+_RUN_WEIGHT = 40
+"""As how many messages a run counts, of the 500 messages that are handled in one turn of the loop."""
 _RUNS_PER_FRAME = 64
 """Runs with messages in one frame. It limits the frame's size: a run adds at most one window of events."""
 _LINGER = 1.0
@@ -103,9 +106,13 @@ class Worker:
         server_settings = ServerSettings(
             endpoint=self._endpoint, epoch=settings.epoch, parent=settings.parent, max_peers=shares.peers
         )
-        self._server = PeerServer(loop, server_settings, to_worker, TO_WORKER, self, history=self.history)
+        # Runs begin a few in each turn of the loop. The chunks of other runs come between.
+        inbox: Inbox[ToWorker] = Inbox(lambda message: _RUN_WEIGHT if type(message) is Run else 1)
+        self._server = PeerServer(loop, server_settings, to_worker, TO_WORKER, self, inbox=inbox, history=self.history)
         self._send_frame = self._server.send_frame
         self._clients: dict[bytes, ConnectedClient] = {}
+        self._pace = Pace()
+        self._is_rest_due = False
         self._limits = RunLimits(shares, self._config.max_runs_per_worker, self._clients, loop)
         self.http = HttpClient(
             loop,
@@ -144,26 +151,20 @@ class Worker:
             await self.tracer.close()
         self._close()
 
-    def schedule(self, run: LiveRun, *, is_urgent: bool) -> None:
-        """Send what a run can send: at the end of this turn, or if not urgent, up to a millisecond after the client's last frame."""
+    def schedule(self, run: LiveRun) -> None:
+        """Send what a run can send at the end of this turn."""
         client = run.client
         client.ready_runs[run.core.span_id] = run
-        if client.next_frame == "soon" or (client.next_frame == "later" and not is_urgent):
-            return
-        now = time.monotonic()
-        when = send_at(now, client.last_sent, is_urgent=is_urgent)
-        if when <= now:
-            client.next_frame = "soon"
+        if not client.is_frame_due:
+            client.is_frame_due = True
             self.loop.call_soon(self._flush, client)
-        else:
-            client.next_frame = "later"
-            self.loop.call_later(when - now, self._flush, client)
 
     def _flush(self, client: ConnectedClient) -> None:
-        if client.next_frame == "no":
-            return  # an urgent message has taken the waiting messages along
-        client.next_frame = "no"
-        now = client.last_sent = time.monotonic()
+        client.is_frame_due = False
+        now = time.monotonic()
+        if not self._is_rest_due:
+            self._is_rest_due = True
+            self.loop.call_soon(self._rest)
         messages, client.messages = client.messages, []
         ready_runs, client.ready_runs = list(client.ready_runs.values()), {}
         for start in range(0, max(len(ready_runs), 1), _RUNS_PER_FRAME):
@@ -172,6 +173,12 @@ class Worker:
             if messages and not self._send(client, messages):
                 return
             messages = []
+
+    def _rest(self) -> None:
+        """Rest between two turns, under load: see ``runs/frame_timing.py``."""
+        self._is_rest_due = False
+        if seconds := self._pace.rest(time.monotonic(), time.thread_time()):
+            time.sleep(seconds)
 
     def _send(self, client: ConnectedClient, messages: list[Any]) -> bool:
         if self.tracer is not None:
@@ -206,8 +213,8 @@ class Worker:
     def tell(self, client: ConnectedClient, message: msgspec.Struct) -> None:
         """Send a message to a client at the end of this turn."""
         client.messages.append(message)
-        if client.next_frame != "soon":
-            client.next_frame = "soon"
+        if not client.is_frame_due:
+            client.is_frame_due = True
             self.loop.call_soon(self._flush, client)
 
     # Messages of clients.
@@ -371,8 +378,8 @@ class Worker:
         self.loop.call_later(_TICK, self._tick)
 
     def _import_formats(self) -> None:
-        """Import a wire format that no run has needed yet, and later the next one."""
-        if WIRE_FORMATS.import_next():
+        """Import a wire format that no run has needed yet, and later the next one. Runs that are under way would wait meanwhile."""
+        if any(client.runs for client in self._clients.values()) or WIRE_FORMATS.import_next():
             self.loop.call_later(_TICK, self._import_formats)
 
     def _heartbeat(self) -> Heartbeat:

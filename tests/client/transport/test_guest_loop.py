@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
 import threading
@@ -168,21 +169,25 @@ def test_while_the_guest_is_blocked_the_reactors_thread_reads(
         runner.run(block())
 
 
+def run_in_new_loop(pipe: Pipe, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(become_guest(pipe))
+
+
 @pytest.mark.parametrize("new_loop", LOOPS)
 def test_a_guest_whose_loop_is_closed_is_replaced(
     reactor: Reactor, pipe: Pipe, new_loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
-        with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(become_guest(pipe))
+        run_in_new_loop(pipe, new_loop)
         count = len(pipe.got)
         pipe.write(b"later")
         pipe.wait(count + 5)
         called = threading.Event()
         reactor.call(called.set)
         assert called.wait(LONG)
-    runner = None
+    gc.collect()
     assert len(os.listdir("/proc/self/fd")) <= before + 1, "a closed loop has left its descriptor"
 
 
@@ -286,7 +291,7 @@ def test_a_call_that_a_signal_handler_has_interrupted_runs_again(reactor: Reacto
 
 def test_a_loop_that_cannot_watch_descriptors_is_no_guest(reactor: Reactor, pipe: Pipe) -> None:
     class Proactor(asyncio.SelectorEventLoop):
-        def add_reader(self, fd: object, callback: Callable[..., object], *args: object) -> None:  # type: ignore[override]
+        def add_reader(self, fd: object, callback: Callable[..., object], *args: object) -> None:
             if getattr(fd, "fileno", None) is None and self._has_begun:
                 raise NotImplementedError
             super().add_reader(fd, callback, *args)  # type: ignore[arg-type]

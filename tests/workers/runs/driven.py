@@ -34,7 +34,7 @@ SSE = {"content-type": "text/event-stream; charset=utf-8", "x-request-id": "req_
 JSON = {"content-type": "application/json"}
 DONE = b"data: [DONE]\n\n"
 FINISH_ONE = (Command.RELEASE, Command.SEND)
-CLOSE_ONE = (Command.CLOSE, Command.SEND_NOW)
+CLOSE_ONE = (Command.CLOSE, Command.SEND)
 
 
 def sse(**chunk: Any) -> bytes:
@@ -88,7 +88,7 @@ class Driven:
         """Do what the shell does, and return the commands."""
         for command in commands:
             match command:
-                case Command.SEND | Command.SEND_NOW:
+                case Command.SEND:
                     self.take()
                 case Command.PAUSE:
                     self.is_paused = True

@@ -9,7 +9,6 @@ from headrace.answers.assembly import assemble
 from headrace.types import ReasoningDelta, RefusalDelta, RunEvent, ToolCallDelta, Usage, UsageUpdate
 from headrace.wire.flow import characters, event_characters
 from headrace_workers.runs.event_merging import merge_neighbours, split_within
-from headrace_workers.runs.frame_timing import FRAME_INTERVAL, send_at
 
 TEXTS = st.text(max_size=6)
 EVENTS: st.SearchStrategy[RunEvent] = st.one_of(
@@ -70,9 +69,3 @@ def test_a_split_event_has_the_same_content(event: RunEvent, limit: int) -> None
     assert halves is not None
     assert event_characters(halves[0]) == min(limit, event_characters(event))
     assert assemble(halves) == assemble([event])
-
-
-def test_a_frame_waits_for_a_millisecond_after_the_one_before_unless_it_is_urgent() -> None:
-    assert send_at(10.0, 0.0, is_urgent=False) == 10.0
-    assert send_at(10.0, 9.9999, is_urgent=False) == 9.9999 + FRAME_INTERVAL
-    assert send_at(10.0, 9.9999, is_urgent=True) == 10.0

@@ -134,7 +134,7 @@ class FakeHost:
         self.run = LiveRun(self, self.client, core, SENT, None, 0, run)
         self.client.runs["sp_1"] = self.run
 
-    def schedule(self, run: LiveRun, *, is_urgent: bool) -> None:
+    def schedule(self, run: LiveRun) -> None:
         self.sent += run.take(0.0)
         self.is_told()
 

@@ -183,7 +183,7 @@ class Host:
     def tell(self, client: Any, message: Any) -> None:
         self.told.append(message)
 
-    def schedule(self, run: LiveRun, *, is_urgent: bool) -> None:
+    def schedule(self, run: LiveRun) -> None:
         self.is_in_steps = True
         self.told += run.take(2.0)
 

@@ -34,10 +34,10 @@ from tests.workers.runs.driven import CLOSE_ONE, DONE, FINISH_ONE, JSON, SPAN, D
 # From the response to the client.
 
 
-def test_text_arrives_and_only_the_first_chunk_is_urgent() -> None:
+def test_text_arrives() -> None:
     run = Driven().respond()
     assert run.receive(delta(role="assistant")) == ()
-    assert run.receive(text("Hel")) == (Command.SEND_NOW,)
+    assert run.receive(text("Hel")) == (Command.SEND,)
     assert run.receive(text("lo")) == (Command.SEND,)
 
     assert run.sent == ["Hel", "lo"]
@@ -93,7 +93,7 @@ def test_out_of_credit_events_wait_and_are_merged() -> None:
     for letter in "bcd":
         assert run.receive(text(letter)) == ()
 
-    assert run.credit(1, 0) == (Command.SEND_NOW,)
+    assert run.credit(1, 0) == (Command.SEND,)
     assert run.text.startswith("ab")
     run.credit(10, 0)
     assert run.text == "abcd"
@@ -115,7 +115,7 @@ def test_after_a_stall_at_most_a_window_is_read_at_once() -> None:
     """Else one turn would read everything in the kernel, also with credit: events leave at its end."""
     run = Driven(sequence_limit=1000, character_limit=10 * WINDOW_CHARACTERS).respond()
     received = run.core.received(text("a" * WINDOW_CHARACTERS), 0.0)
-    assert received == (Command.PAUSE, Command.SEND_NOW)
+    assert received == (Command.PAUSE, Command.SEND)
 
     assert run.core.take(0.0)[1] == (Command.RESUME,)
 
@@ -192,7 +192,7 @@ def test_a_complete_run_waits_for_its_reader_no_longer() -> None:
     run.receive(text("b"), stop(), usage(3), DONE)
     assert run.due(299.0) == ()
 
-    assert run.due(300.0) == (Command.SEND_NOW,)
+    assert run.due(300.0) == (Command.SEND,)
     assert (run.failure.clock, run.failure.partial_text) == ("reader", "b")
 
 
@@ -212,7 +212,7 @@ def test_a_stopping_worker_ends_a_run_with_its_partial_text() -> None:
 
     assert run.carry_out(run.core.stopped("it stops")) == CLOSE_ONE
     assert (run.failure.kind, run.failure.reason, run.failure.sequence) == ("worker_stopping", "it stops", 1)
-    assert run.carry_out(run.core.stopped("it stops")) == (Command.SEND_NOW,)
+    assert run.carry_out(run.core.stopped("it stops")) == (Command.SEND,)
 
 
 def test_a_stopping_worker_does_not_wait_for_a_reader() -> None:

@@ -186,7 +186,7 @@ def test_usage_before_the_first_content_leaves_with_it_at_once() -> None:
     delta_of_text = {"type": "text_delta", "text": "Hel"}
     run.receive(anthropic(type="content_block_start", index=0, content_block={"type": "text", "text": ""}))
     commands = run.receive(anthropic(type="content_block_delta", index=0, delta=delta_of_text))
-    assert commands == (Command.SEND_NOW,)
+    assert commands == (Command.SEND,)
     assert isinstance(run.sent[0], UsageUpdate)
     assert run.sent[1:] == ["Hel"]
 

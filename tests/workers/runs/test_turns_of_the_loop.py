@@ -57,7 +57,7 @@ def test_events_that_take_too_long_are_mapped_over_many_turns_and_then_reading_r
     async def story() -> None:
         host, exchange = started(sequence_limit=1000)
         host.run.on_bytes(EVENTS)
-        host.schedule(host.run, is_urgent=False)
+        host.schedule(host.run)
         first = len(text_of(host))
         assert 0 < first < len(WHOLE) // 5
         assert exchange.calls[-1] == "pause"

@@ -1,17 +1,41 @@
-"""When a frame of chunks leaves for a client. Pure.
+"""When a worker rests between two turns of its loop, so that many chunks are read in one turn and leave in one frame. Pure.
 
-Everything that becomes ready in one turn of the loop leaves in one frame. If the last frame to the same client left
-less than 1 ms ago, the next frame waits until that millisecond is over. Under load this makes a few large frames out of
-many small ones, and the client's next requests come together too. First chunks, failures and aborts never wait. A client
-without a frame in the last millisecond does not wait either.
+All that becomes ready for a client in one turn leaves in one frame, at the end of the turn. Under load, a worker that looked at
+its sockets all the time would find one chunk at each look, and each chunk would wake the worker and the client. So after a turn
+in which frames have left, the worker does not look at its sockets until :data:`INTERVAL` after the turn's begin. A worker
+without load never rests, and a worker that needs all of its time does not either.
 """
 
 from __future__ import annotations
 
-FRAME_INTERVAL = 0.001
-"""Seconds between frames to one client under load."""
+INTERVAL = 0.002
+"""Seconds from the begin of one turn to the begin of the next, under load."""
+_SHORTEST = 0.0002
+"""Seconds. Shorter rests are left out."""
+_LONGEST_IDLE = 0.05
+"""Seconds of idle time in one turn that count at most."""
+_SMOOTHED = 8
+"""Turns over which the idle time is smoothed."""
 
 
-def send_at(now: float, last_sent: float, *, is_urgent: bool) -> float:
-    """Return when a frame that became ready ``now`` is to leave."""
-    return now if is_urgent else max(now, last_sent + FRAME_INTERVAL)
+class Pace:
+    """Knows how long a loop waits for input. It is under load if it waits less than one interval on average."""
+
+    def __init__(self) -> None:
+        self._idle = _LONGEST_IDLE
+        self._now = 0.0
+        self._cpu = 0.0
+
+    def rest(self, now: float, cpu: float) -> float:
+        """A turn in which frames have left ends now. Return for how many seconds the worker is to rest.
+
+        ``now`` is in monotonic seconds. ``cpu``: seconds of CPU that the thread has used.
+        """
+        busy = cpu - self._cpu
+        idle = min(max(now - self._now - busy, 0.0), _LONGEST_IDLE)
+        self._idle += (idle - self._idle) / _SMOOTHED
+        seconds = INTERVAL - busy
+        if self._idle >= INTERVAL or seconds < _SHORTEST:
+            seconds = 0.0
+        self._now, self._cpu = now + seconds, cpu
+        return seconds

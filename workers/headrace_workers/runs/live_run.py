@@ -45,8 +45,8 @@ class WorkerServices(Protocol):
     deadlines: SharedDeadlines
     early_deadlines: SharedDeadlines
 
-    def schedule(self, run: LiveRun, *, is_urgent: bool) -> None:
-        """Send the run's messages soon, or at the end of this turn if urgent."""
+    def schedule(self, run: LiveRun) -> None:
+        """Send the run's messages at the end of this turn of the loop."""
 
     def tell(self, client: ConnectedClient, message: msgspec.Struct) -> None:
         """Send ``message`` to ``client`` at the end of this turn."""
@@ -78,7 +78,7 @@ class ClientRun(Protocol):
 class ConnectedClient:
     """One connected client: its runs, the messages for it, and the runs with messages to take (``ready_runs``)."""
 
-    __slots__ = ("identity", "is_there", "last_sent", "messages", "next_frame", "pid", "ready_runs", "runs")
+    __slots__ = ("identity", "is_frame_due", "is_there", "messages", "pid", "ready_runs", "runs")
 
     def __init__(self, identity: bytes, pid: int = 0) -> None:
         self.identity = identity
@@ -87,9 +87,7 @@ class ConnectedClient:
         self.runs: dict[str, ClientRun] = {}
         self.messages: list[msgspec.Struct] = []
         self.ready_runs: dict[str, LiveRun] = {}
-        self.last_sent = 0.0
-        # When the next frame leaves: "no", "later" (a timer is set), or "soon" (at the end of this turn).
-        self.next_frame = "no"
+        self.is_frame_due = False  # whether a frame leaves at the end of this turn
 
     def next_turn(self) -> None:
         """The next turn of the loop begins: the client may have gone."""
@@ -201,7 +199,7 @@ class LiveRun:
             now = self._turn_began = time.monotonic()
             commands = self.core.received(data, now)
             if commands is SEND:
-                self.worker.schedule(self, is_urgent=False)
+                self.worker.schedule(self)
             elif commands:
                 self.carry_out(commands)
         except Exception as error:  # noqa: BLE001
@@ -265,9 +263,7 @@ class LiveRun:
         for command in commands:
             match command:
                 case Command.SEND:
-                    self.worker.schedule(self, is_urgent=False)
-                case Command.SEND_NOW:
-                    self.worker.schedule(self, is_urgent=True)
+                    self.worker.schedule(self)
                 case _:
                     self._steer(command)
 

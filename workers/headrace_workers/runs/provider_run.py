@@ -36,7 +36,6 @@ MAX_ERROR_BODY = 64 * 1024
 _AFTER_SENDING = ("read", "unreadable")
 """Stages of an HTTP exchange in which the provider has, or may have, the request."""
 _NOTHING: Commands = ()
-_SEND_NOW = (Command.SEND_NOW,)
 _PAUSE = (Command.PAUSE,)
 _SET_TIMER = (Command.SET_TIMER,)
 
@@ -243,7 +242,7 @@ class ProviderRun:
         self._outgoing.allow_more(credit.sequence_limit, credit.character_limit)
         # A paused run may have no pending events. It waits for this credit all the same.
         if self._outgoing.pending or self._is_paused or self._ending.end is not None:
-            return _SEND_NOW
+            return SEND
         return _NOTHING
 
     def aborted(self, mode: AbortMode, now: float, *, is_beaten: bool = False) -> Commands:
@@ -256,7 +255,7 @@ class ProviderRun:
         self._ending.drop_pending()
         if self._ending.end is not None:
             self._ending.abort()
-            return _SEND_NOW
+            return SEND
         if mode == "drain" and self._may_be_stream:
             self._ending.is_draining = True
             return self._resume(now) if self._is_paused else _NOTHING
@@ -392,10 +391,9 @@ class ProviderRun:
             return _NOTHING
         if not self._outgoing.has_credit:
             return self._pause() if self._outgoing.waiting_is_full() else _NOTHING
-        if self._outgoing.sequence == 0 or self._outgoing.is_flooded:
-            send = _SEND_NOW if self._outgoing.sequence == 0 else SEND
-            return (*self._pause(), *send) if self._outgoing.is_flooded else send
-        self._is_flowing = not self._is_paused
+        if self._outgoing.is_flooded:
+            return (*self._pause(), *SEND)
+        self._is_flowing = self._outgoing.sequence > 0 and not self._is_paused
         return SEND
 
     def _nearly_ended(self, new: list[RunEvent]) -> Commands:

@@ -8,8 +8,7 @@ import enum
 class Command(enum.Enum):
     """One thing that the shell must do."""
 
-    SEND = "send"  # take the run's messages soon, together with those of other runs
-    SEND_NOW = "send now"  # take the run's messages in this turn: a first chunk or a terminal message is among them
+    SEND = "send"  # take the run's messages at the end of this turn, together with those of other runs
     PAUSE = "pause"  # stop reading the response
     RESUME = "resume"  # read the response again
     NEXT_TURN = "next turn"  # call next_turn() in the next turn of the loop, before anything more is read

@@ -11,7 +11,7 @@ from headrace_workers.runs.answer_reader import AnswerReader
 from headrace_workers.runs.event_merging import MergedEvents
 from headrace_workers.runs.outgoing_events import OutgoingEvents
 from headrace_workers.runs.response_body import Response
-from headrace_workers.runs.run_commands import Command, Commands
+from headrace_workers.runs.run_commands import SEND, Command, Commands
 from headrace_workers.runs.run_summary import RunSummary
 from headrace_workers.runs.terminal_message import RunEnd, sendable_end, unreadable
 from headrace_workers.runs.timeouts import Clocks
@@ -19,8 +19,7 @@ from headrace_workers.runs.transcript import Transcript
 from headrace_workers.runs.whole_answer import is_content, with_message
 
 _NOTHING: Commands = ()
-_SEND_NOW = (Command.SEND_NOW,)
-_CLOSED = (Command.CLOSE, Command.SEND_NOW)
+_CLOSED = (Command.CLOSE, Command.SEND)
 _RELEASED = (Command.RELEASE, Command.SEND)
 
 
@@ -103,7 +102,7 @@ class RunEnding:
         self.keep_unsent()
         if isinstance(self.end, Completion) and not is_whole:
             self.end = end
-        return self.finish(end, Command.CLOSE) or _SEND_NOW
+        return self.finish(end, Command.CLOSE) or SEND
 
     def abort(self) -> None:
         """The run has ended, and is aborted before its terminal message left: tell its usage only."""
