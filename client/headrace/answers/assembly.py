@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -68,9 +68,22 @@ class ResultFacts(msgspec.Struct, frozen=True):
     queue_reason: str | None = None
 
 
-def joined_text(events: Iterable[RunEvent]) -> str:
+def joined_text(events: Sequence[RunEvent]) -> str:
     """Return the text of ``events``, joined."""
-    return "".join([event for event in events if type(event) is str])
+    return _text_and_others(events)[0]
+
+
+def _text_and_others(events: Sequence[RunEvent]) -> tuple[str, Sequence[RunEvent]]:
+    """Return the text of ``events``, joined, and the events that are no text."""
+    end = len(events)
+    while end and type(events[end - 1]) is not str:
+        end -= 1
+    try:
+        # Most runs have text, and then their usage. Looking at the type of each event takes ten times as long.
+        return "".join(events[:end]), events[end:]  # type: ignore[arg-type]
+    except TypeError:
+        texts = [event for event in events if type(event) is str]
+        return "".join(texts), [event for event in events if type(event) is not str]
 
 
 def assemble(events: Sequence[RunEvent]) -> Assembled:
@@ -79,9 +92,8 @@ def assemble(events: Sequence[RunEvent]) -> Assembled:
     refusal: list[str] = []
     calls: dict[int, _CallBuilder] = {}
     usage = Usage()
-    for event in events:
-        if type(event) is str:
-            continue
+    text, others = _text_and_others(events)
+    for event in others:
         match event:
             case ReasoningDelta():
                 reasoning.append(event.text)
@@ -92,7 +104,7 @@ def assemble(events: Sequence[RunEvent]) -> Assembled:
             case UsageUpdate():
                 usage = event.usage
     return Assembled(
-        text=joined_text(events),
+        text=text,
         reasoning="".join(reasoning),
         refusal="".join(refusal),
         tool_calls=[calls[index].build() for index in sorted(calls)],
