@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncio
 
-GUEST_CHECK = 0.05
+GUEST_CHECK = 0.1
 """Seconds between two looks at the guest. A loop that is blocked by its program delays other threads' streams by this, once."""
 GUEST_GRACE = 0.005
 """Seconds that the guest has for input that was there at such a look."""

@@ -8,7 +8,7 @@ without load never rests, and a worker that needs all of its time does not eithe
 
 from __future__ import annotations
 
-INTERVAL = 0.002
+INTERVAL = 0.003
 """Seconds from the begin of one turn to the begin of the next, under load."""
 _SHORTEST = 0.0002
 """Seconds. Shorter rests are left out."""
