@@ -12,6 +12,8 @@ import marshal
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
+import msgspec
+
 from headrace.arguments.checked_request import SPAN_ID, TRACE_ID
 from headrace.arguments.provider_access import ProviderAccess
 from headrace.arguments.token_estimate import BYTES_PER_TOKEN
@@ -59,7 +61,7 @@ class CallParts(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What the calls of one shape have in common. ``plan``: that of one of them."""
+    """What the calls of one shape have in common. ``plan``: that of one of them, without its request."""
 
     plan: RunPlan
     pattern: RequestPattern
@@ -148,9 +150,11 @@ def _shape(
     if _has_bytes(marshal.loads(parts.key[-1])):  # noqa: S302 - made by parts_of
         return None
     try:
-        return Shape(plan, RequestPattern(request, parts.fields), own_key, response_type)
+        pattern = RequestPattern(request, parts.fields)
     except ValueError:
         return None
+    # Without the request: it may be large, and a shape is kept for long.
+    return Shape(msgspec.structs.replace(plan, request=b""), pattern, own_key, response_type)
 
 
 def parts_of(

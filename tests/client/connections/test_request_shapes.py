@@ -152,8 +152,10 @@ def test_the_second_call_of_a_shape_is_remembered_and_not_the_first() -> None:
     before = shapes.of(parts)
     shapes.note(parts, planned, request, None)
 
+    shape = shapes.of(parts)
     assert before is None
-    assert shapes.of(parts) is not None
+    assert shape is not None
+    assert shape.plan.request == b"", "a request may be large, and a shape is kept for long"
 
 
 @each(("size", "count"), [(1, MAX_SHAPES + 1), (MAX_KEY_BYTES, 2)])
