@@ -42,6 +42,7 @@ class TurnLink:
         self.outbox: list[msgspec.Struct] = []
         self.late: list[msgspec.Struct] = []
         """Messages that may wait a moment for others: see :meth:`Links.queue_late`."""
+        self.has_late_timer = False
         self.is_awaited = False
         """Whether waiting runs and questions fail if this process does not answer in time."""
 
@@ -218,10 +219,15 @@ class Links:
             link.outbox.append(message)
             return
         link.late.append(message)
-        if len(link.late) == 1:
-            self._reactor.call_later(_LATE, partial(self.send_late, link))
-        elif len(link.late) == MAX_GROUP:
+        if not link.has_late_timer:
+            link.has_late_timer = True
+            self._reactor.call_later(_LATE, partial(self._late_is_over, link))
+        if len(link.late) == MAX_GROUP:
             self.send_late(link)
+
+    def _late_is_over(self, link: TurnLink) -> None:
+        link.has_late_timer = False
+        self.send_late(link)
 
     def send_late(self, link: TurnLink) -> None:
         """Send the messages that wait for others at the end of this turn."""
