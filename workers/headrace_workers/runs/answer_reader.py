@@ -190,8 +190,8 @@ class AnswerReader:
         if not self._parser.is_between_events:
             head, blank, data = data.partition(BLANK)
             self._read_any(head + blank, events)
-        *blocks, tail = data.split(BLANK)
-        place = 0
+        blocks, place = data.split(BLANK), 0
+        tail = blocks.pop()
         while place < min(len(blocks), _READ_SINGLY) and self._may_learn and self._repeated is None:
             self._read_and_learn(blocks[place], events)
             place += 1

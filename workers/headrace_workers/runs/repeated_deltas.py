@@ -49,7 +49,7 @@ class RepeatedDeltas:
             if len(blocks) < 2 * self._size:
                 texts = [_decode_text(blocks[self._start : self._stop])]
             elif len(blocks) > _SEARCHED:
-                return self._take_all(blocks[: -len(BLANK)].split(BLANK))
+                return self._take_all(blocks.split(BLANK)[:-1], blocks)
             else:
                 texts = _texts(blocks[self._start : self._stop].split(self._after + self._before))
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -67,18 +67,20 @@ class RepeatedDeltas:
         end, least = len(blocks), max(len(blocks) - _MOST_LEFT_OUT, start)
         while end > least and not self.fits(blocks[end - 1]):
             end -= 1
-        return self._take_all(blocks[start:end]) or []
+        chosen = blocks[start:end]
+        return self._take_all(chosen, BLANK.join([*chosen, b""])) or []
 
     def fits(self, block: bytes) -> bool:
         """Return whether an event, without its blank line, has these bytes around its text."""
         return len(block) >= self._size and block.startswith(self._before) and block.endswith(self._end)
 
-    def _take_all(self, blocks: Sequence[bytes]) -> list[str] | None:
+    def _take_all(self, blocks: Sequence[bytes], whole: bytes) -> list[str] | None:
+        """Take server-sent events. ``whole`` are the same events with their blank lines."""
         # Both are made here, and not kept: most of the streams that stay open for long are slow, and have one event in each read.
         cut, between = itemgetter(slice(self._start, self._stop + len(BLANK))), self._after + self._before
         strings = list(map(cut, blocks))
         # One comparison of all bytes is faster than two comparisons for each event.
-        if b"%b%b%b" % (self._before, between.join(strings), self._end) != BLANK.join(blocks):
+        if b"%b%b%b" % (self._before, between.join(strings), self._after) != whole:
             return None
         try:
             texts = _texts(strings)
