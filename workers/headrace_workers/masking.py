@@ -30,7 +30,7 @@ from headrace.types import (
     Usage,
     UsageUpdate,
 )
-from headrace.wire.flow import length_of_start, length_of_text
+from headrace.wire.flow import FEW, length_of_start, length_of_text
 from headrace.wire.messages import Aborted, Failed, Finished, Terminal, ToolCallText
 from headrace_workers.providers.shared.wire_format import ProviderFailure
 
@@ -120,6 +120,8 @@ def masked_events(events: list[RunEvent], mask: SecretMask) -> list[RunEvent]:
     """Return events without secrets in the ids and names of tool calls, and in the names that usage counts."""
     if length_of_text(events) is not None:
         return events
+    if len(events) < FEW:
+        return _masked_rest(events, mask)
     end = length_of_start(events)
     return [*events[:end], *_masked_rest(events[end:], mask)]
 

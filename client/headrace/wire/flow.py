@@ -10,6 +10,9 @@ from collections.abc import Sequence
 
 from headrace.types import ReasoningDelta, RefusalDelta, RunEvent, ToolCallDelta
 
+FEW = 8
+"""So few events are looked at one by one."""
+
 
 def event_characters(event: RunEvent) -> int:
     """Return how many characters of credit ``event`` takes."""
@@ -34,11 +37,12 @@ def character_counts(events: Sequence[RunEvent]) -> tuple[int, int]:
     text = length_of_text(events)
     if text is not None:
         return text, text
-    end = length_of_start(events)
-    text = sum(map(len, events[:end]))  # type: ignore[arg-type]
-    rest = events[end:]
-    text_of_rest = sum([len(event) for event in rest if type(event) is str])
-    return text + sum(map(event_characters, rest)), text + text_of_rest
+    start = 0
+    if len(events) >= FEW:
+        end = length_of_start(events)
+        start, events = sum(map(len, events[:end])), events[end:]  # type: ignore[arg-type]
+    text = sum([len(event) for event in events if type(event) is str])
+    return start + sum(map(event_characters, events)), start + text
 
 
 def length_of_start(events: Sequence[RunEvent]) -> int:
