@@ -146,7 +146,7 @@ class Reactor:
         events = (_READ if reader is not None else 0) | (_WRITE if writer is not None else 0)
         if not events:
             if self._watched.pop(fd, None) is not None:
-                with contextlib.suppress(OSError):  # it was closed already
+                with contextlib.suppress(OSError, ValueError):  # it was closed already, or the reactor was
                     self._epoll.unregister(fd)
             return
         if fd in self._watched:

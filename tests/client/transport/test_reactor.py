@@ -83,3 +83,10 @@ def test_an_error_in_one_callback_does_not_stop_the_others(
 
     assert sorted(called) == ["call", "read"]
     assert [record.getMessage() for record in caplog.records] == ["callback failed"] * 2
+
+
+def test_a_reader_can_be_removed_after_the_loop_has_ended(readable: list[int]) -> None:
+    reactor = Reactor()
+    reactor.add_reader(readable[0], lambda: None)
+    reactor.close()
+    reactor.remove_reader(readable[0])  # so that its owner can go on and close it
