@@ -139,6 +139,12 @@ class _Clock:
     def time_ns(self) -> int:
         return int(self.time() * 1e9)
 
+    def thread_time(self) -> float:
+        return self.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """A worker rests: that takes no simulated time."""
+
 
 class _Chance:
     """In place of the module ``random``."""

@@ -52,6 +52,7 @@ def without(guard: str | None) -> Iterator[None]:
         setattr(owner, name, original)
 
 
+_clocks_next = Clocks._next
 _outgoing_init = OutgoingEvents.__init__
 _session_stop = Session.stop
 _session_chunk = Session.chunk
@@ -99,12 +100,12 @@ def _ended_without_release(self: Session, outcome: Any) -> list[Command]:
     return [command for command in _session_end(self, outcome) if isinstance(command, RunEnded)]
 
 
-def _lost_whatever_was_delivered(self: Session, reason: str, now: float) -> list[Command]:
+def _lost_whatever_was_delivered(self: Session, reason: str, now: float, span_id: str | None = None) -> list[Command]:
     if self.phase is Phase.RUNNING:
         self.deaths += 1
         self._avoid_worker()
         return self._try_again(now)
-    return _session_worker_lost(self, reason, now)
+    return _session_worker_lost(self, reason, now, span_id)
 
 
 def _lost_without_counting(self: Session, *arguments: Any) -> list[Command]:
@@ -180,8 +181,12 @@ def _never_again(self: RestartPolicy, status: str, now: float, *, has_served: bo
     return StartAt(now + 1e9)
 
 
-def _not_alive(self: Clocks, now: float) -> None:
-    return
+def _no_idle_clock(self: Clocks) -> tuple[float, str, float]:
+    life, self.last_life = self.last_life, None
+    try:
+        return _clocks_next(self)
+    finally:
+        self.last_life = life
 
 
 def _not_paused(self: Clocks) -> None:
@@ -238,7 +243,7 @@ GUARDS: dict[str, Replacement] = {
     "hung": (Liveness, "hung", _never_hung),
     "frozen": (Liveness, "_excuse", _no_excuse),
     "restart": (RestartPolicy, "exited", _never_again),
-    "idle-clock": (Clocks, "alive", _not_alive),
+    "idle-clock": (Clocks, "_next", _no_idle_clock),
     "reader-pause": (Clocks, "paused", _not_paused),
     "terminal-last": (ProviderRun, "take", _terminal_first),
 }
