@@ -72,6 +72,9 @@ class Reactor:
         # Only the thread of run() changes the guest. A candidate is the guest once that thread has left its wait.
         self._guest: GuestLoop | None = None
         self._candidate: GuestLoop | None = None
+        self._look_at = 0.0
+        """When that thread looks next whether the guest has had a turn."""
+        self._turns_seen = 0
         self._guests: WeakKeyDictionary[asyncio.AbstractEventLoop, GuestLoop] = WeakKeyDictionary()
         self.has_ended = False
         """Whether :meth:`run` has returned or raised. Then the loop runs no more callbacks."""
@@ -228,6 +231,8 @@ class Reactor:
         guest, self._candidate = self._candidate, None
         if guest is not None:
             self._guest = guest
+            self._look_at = monotonic() + GUEST_CHECK
+            self._turns_seen = guest.turns
             self._is_idle = True
             if self._calls:
                 self._alarm.wake()
@@ -259,20 +264,25 @@ class Reactor:
         return True
 
     def _watch_guest(self, guest: GuestLoop) -> None:
-        """Run timers and the calls of other threads, and look whether the guest has its turns."""
-        turns = guest.turns
-        wait = min(self._wait(), GUEST_CHECK)
-        self._watches_until = monotonic() + wait
+        """Run timers and the calls of other threads. Look now and then whether the guest has its turns, however many of them there are."""
+        now = monotonic()
+        wait = max(min(self._wait(), self._look_at - now), 0.0)
+        self._watches_until = now + wait
         is_called = self._alarm.wait(wait)
         self._watches_until = _NEVER
         if is_called or self._wait() <= 0.0:
             self._own_turn()
-        elif guest.turns == turns and self._has_work():
+        now = monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + GUEST_CHECK
+        turns, self._turns_seen = self._turns_seen, guest.turns
+        if guest.turns == turns and self._has_work():
             self._alarm.wait(GUEST_GRACE)
             if guest.turns == turns:
                 guest.was_absent()
                 self._take_back(guest)
-        elif guest.is_quiet(monotonic()):
+        elif guest.is_quiet(now):
             self._take_back(guest)
 
     def _own_turn(self) -> None:

@@ -191,6 +191,33 @@ def test_a_guest_whose_loop_is_closed_is_replaced(
     assert len(os.listdir("/proc/self/fd")) <= before + 1, "a closed loop has left its descriptor"
 
 
+def test_a_closed_guest_is_replaced_also_while_timers_and_calls_keep_the_reactor_busy(
+    reactor: Reactor, pipe: Pipe
+) -> None:
+    is_over = threading.Event()
+
+    def again() -> None:
+        if not is_over.is_set():
+            reactor.call_later(0.01, again)
+
+    def call_on() -> None:
+        while not is_over.wait(0.003):
+            reactor.call(lambda: None)
+
+    reactor.call(again)
+    caller = threading.Thread(target=call_on)
+    caller.start()
+    try:
+        for _ in range(3):
+            run_in_new_loop(pipe, asyncio.new_event_loop)
+            count = len(pipe.got)
+            pipe.write(b"later")
+            pipe.wait(count + 5)
+    finally:
+        is_over.set()
+        caller.join()
+
+
 def test_calls_of_other_threads_do_not_wait_for_a_blocked_guest(reactor: Reactor, pipe: Pipe) -> None:
     async def block() -> None:
         await become_guest(pipe)
