@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,8 @@ def test_a_command_exists_and_understands_its_options(command: str) -> None:
             assert_known(script, options)
         case ["pip", "install", "."]:
             assert (ROOT / "pyproject.toml").exists()
+        case ["python", "-m", module, *_]:
+            assert find_spec(module) is not None
         case ["python", program] if program.endswith(".py"):
             assert program == "program.py", "the reader's own program"
         case ["uvicorn" | "gunicorn", *_]:

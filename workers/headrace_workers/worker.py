@@ -56,7 +56,7 @@ from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.providers.shared.limit_headers import read_limits
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderFailure
 from headrace_workers.run_limits import RunLimits
-from headrace_workers.runs.frame_timing import Pace
+from headrace_workers.runs.frame_timing import WorkerPace
 from headrace_workers.runs.live_run import ClientRun, ConnectedClient, LiveRun
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.shared_deadlines import SharedDeadlines
@@ -111,7 +111,7 @@ class Worker:
         self._server = PeerServer(loop, server_settings, to_worker, TO_WORKER, self, inbox=inbox, history=self.history)
         self._send_frame = self._server.send_frame
         self._clients: dict[bytes, ConnectedClient] = {}
-        self._pace = Pace()
+        self._pace = WorkerPace()
         self._is_rest_due = False
         self._limits = RunLimits(shares, self._config.max_runs_per_worker, self._clients, loop)
         self.http = HttpClient(

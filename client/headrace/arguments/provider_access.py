@@ -94,6 +94,10 @@ class RememberedAccess:
         self._found: dict[tuple[str, str | None], tuple[_Values, ProviderAccess]] = {}
         """Provider and key of the caller → the values of the variables, and the access that they give."""
 
+    def __reduce__(self) -> tuple[type[RememberedAccess], tuple[object, object]]:
+        """Remember nothing in a copy of a client: a pickled one must not carry the keys of this environment to another."""
+        return RememberedAccess, (self._configured, self._has_engine_keys)
+
     def of(self, environ: Mapping[str, str], provider: str, api_key: str | None) -> ProviderAccess:
         """Return the key and the address of ``provider`` for a run. Raises the errors of :func:`access_from`."""
         values = self._values(environ, provider)

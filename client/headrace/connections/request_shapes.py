@@ -115,6 +115,10 @@ class RequestShapes:
         """None: calls with this key go the general way always."""
         self._key_bytes = 0
 
+    def __reduce__(self) -> tuple[type[RequestShapes], tuple[()]]:
+        """Remember nothing in a copy of a client: shapes hold keys of callers, and functions that cannot be pickled."""
+        return RequestShapes, ()
+
     def of(self, parts: CallParts | None) -> Shape | None:
         """Return the shape of a call; None if its shape is not known."""
         return None if parts is None else self._shapes.get(parts.key)

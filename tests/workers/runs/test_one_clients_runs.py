@@ -57,10 +57,10 @@ def test_the_bytes_of_requests_that_a_worker_holds_are_bounded(provider: Simulat
         assert isinstance(worker.terminal(worker.run(messages=large)), Finished)
 
 
-def test_one_turn_reads_a_bounded_number_of_values_and_turns_other_requests_away(
+def test_each_turn_reads_a_bounded_number_of_values_and_turns_other_requests_away(
     provider: SimulatedProvider, tmp_path: Path
 ) -> None:
-    """The requests come in one frame. Reading all would take the worker half a minute, and gigabytes of memory."""
+    """The requests come in one frame. Reading all would take the worker half a minute, and gigabytes of memory. A turn begins 12 of them."""
     request = RunRequest(
         provider="openai",
         model="gpt-4o",
@@ -82,4 +82,4 @@ def test_one_turn_reads_a_bounded_number_of_values_and_turns_other_requests_away
         turned_away = [
             each for each in worker.terminals.values() if isinstance(each, Failed) and each.code == NOT_BEGUN
         ]
-        assert len(turned_away) == 200 - 7
+        assert len(turned_away) >= 200 * (12 - 7) // 12

@@ -148,6 +148,9 @@ class _Head(msgspec.Struct, frozen=True):
     url: str
     headers: tuple[tuple[str, str], ...]
 
+    def __repr__(self) -> str:
+        return "<_Head>"  # the others may hold credentials
+
 
 class HttpClient:
     """Sends requests and pushes their responses to receivers."""

@@ -18,7 +18,7 @@ _SMOOTHED = 8
 """Turns over which the idle time is smoothed."""
 
 
-class Pace:
+class WorkerPace:
     """Knows how long a loop waits for input. It is under load if it waits less than one interval on average."""
 
     def __init__(self) -> None:
