@@ -151,22 +151,25 @@ def test_anothers_run_is_not_touched_at_the_worker_nor_at_the_broker(
 def test_leases_that_nobody_uses_shut_nobody_out(session_provider: SimulatedProvider, tmp_path: Path) -> None:
     settings = tmp_path / "headrace.toml"
     settings.write_text("[engine]\nmax_runs_per_worker = 4096\n")
-    with running_engine(session_provider, settings_file=settings) as address:
-        with Client(address) as client, attack(address, "leases", "4032") as one:
-            taken = int(one.answers["taken"])
-            # Where the machine is so busy that the first are ended by then as unused, others of its own come after them.
-            is_late = float(one.answers["seconds"]) > FIRST_CHECK
-            assert taken == 4032 or (is_late and taken > 4032), "of 4096 places others have 64"
-            assert text(client)
-            with attack(address, "leases", "64") as another:
-                assert int(another.answers["taken"]) >= 64
-                stream = client.run_local(
-                    model=MODEL, messages=HELLO, stream=True, custom_options=simulate(repeat=50, pace=0.3)
-                )
-                # All places are taken. Those of leases that were not used for some time are given to those who wait in turn.
-                assert next(iter(stream))
-                assert all(text(client) for _ in range(5))
-            stream.abort()
+    with (
+        running_engine(session_provider, settings_file=settings) as address,
+        Client(address) as client,
+        attack(address, "leases", "4032") as one,
+    ):
+        taken = int(one.answers["taken"])
+        # Where the machine is so busy that the first are ended by then as unused, others of its own come after them.
+        is_late = float(one.answers["seconds"]) > FIRST_CHECK
+        assert taken == 4032 or (is_late and taken > 4032), "of 4096 places others have 64"
+        assert text(client)
+        with attack(address, "leases", "64") as another:
+            assert int(another.answers["taken"]) >= 64
+            stream = client.run_local(
+                model=MODEL, messages=HELLO, stream=True, custom_options=simulate(repeat=50, pace=0.3)
+            )
+            # All places are taken. Those of leases that were not used for some time are given to those who wait in turn.
+            assert next(iter(stream))
+            assert all(text(client) for _ in range(5))
+        stream.abort()
 
 
 def test_who_serves_in_the_brokers_place_is_told_nothing_and_ends_no_worker(address: str) -> None:
