@@ -176,7 +176,8 @@ class Reactor:
         finally:
             self._guest = None
             self.has_ended = True
-            self.close()
+            with self._turn:  # a guest may have its last turn
+                self.close()
 
     def turn(self) -> None:
         """Wait for work, and run the callbacks that are due: one turn of the loop."""
@@ -186,8 +187,8 @@ class Reactor:
             self._is_idle = False
             self._run(ready)
 
-    def _run(self, ready: Sequence[tuple[int, int]]) -> None:
-        """Run the callbacks that are due."""
+    def _run(self, ready: Sequence[tuple[int, int]], *, is_guests: bool = False) -> None:
+        """Run the callbacks that are due. A guest leaves the timers out: an exception of a signal handler must not lose one."""
         watched = self._watched
         known = [(fd, events, watched.get(fd, _NOTHING)) for fd, events in ready]
         for fd, events, actions in known:
@@ -206,7 +207,8 @@ class Reactor:
                 # A signal handler of the program has raised in the thread of the guest. The action may not have run.
                 calls.appendleft(action)
                 raise
-        self._run_timers()
+        if not is_guests:
+            self._run_timers()
         for action in self._turn_end:
             self._guard(action)
 
@@ -250,10 +252,12 @@ class Reactor:
         marks = thread_marks
         with self._turn:
             try:
+                if self._guest is not guest:
+                    return self._candidate is guest
                 marks.is_io_thread = True
                 marks.interrupt = None
                 self._is_idle = False
-                self._run(self._epoll.poll(0.0))
+                self._run(self._epoll.poll(0.0), is_guests=True)
             finally:
                 marks.is_io_thread = False
                 self._is_idle = True
