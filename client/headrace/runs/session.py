@@ -87,8 +87,6 @@ class Phase(enum.Enum):
     ENDED = "ended"
 
 
-_LARGE_REQUEST = 4096
-"""Bytes of a request that is forgotten at the first event. Making a plan without a smaller one would cost more."""
 _NOTHING: list[Command] = []
 _RUN_ENDED = RunEnded()
 
@@ -242,9 +240,6 @@ class Session:
             reason = f"run {self.plan.span_id}: chunk {chunk.sequence} arrived where {len(self.events)} was due"
             return [self._abort_message("close"), *self._end(RemoteProtocolError(reason))]
         self.events.extend(chunk.events)
-        if chunk.sequence == 0 and len(self.plan.request) > _LARGE_REQUEST:
-            # A run with events is not tried again. So its request, which may be large, is not needed any more.
-            self.plan = msgspec.structs.replace(self.plan, request=b"", fallback=None)
         return _NOTHING
 
     def ended(self, epoch: int, terminal: Terminal, now: float) -> list[Command]:

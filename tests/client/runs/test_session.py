@@ -132,19 +132,6 @@ def test_a_run_asks_for_a_lease_runs_and_gives_the_lease_back() -> None:
     assert session.phase is Phase.ENDED
 
 
-def test_a_large_request_is_kept_until_the_first_event() -> None:
-    large, small = b"r" * 10_000, b"r"
-    sessions = [running(request=large, fallback=new_session().plan), running(request=small)]
-    kept = [session.plan.request for session in sessions]
-    for session in sessions:
-        session.chunk(EPOCH, Chunk(SPAN, 1, 0, ["a"]))
-
-    assert kept == [large, small]
-    assert [session.plan.request for session in sessions] == [b"", small]
-    assert sessions[0].plan.fallback is None
-    assert all(session.worker_lost("gone", 1.0)[-1:] == [RunEnded()] for session in sessions)
-
-
 def test_a_run_without_a_stream_ends_with_its_terminal_message_alone() -> None:
     session = running(streams=False)
     end = finished(0, 0)
