@@ -157,11 +157,17 @@ class UnixDealer:
         return self._is_over
 
     def close(self, linger: float = 0.0) -> None:
-        """Close; may be called twice. Waits for up to ``linger`` seconds until the peer has said READY and the frames have left."""
+        """Close; may be called twice. Waits for up to ``linger`` seconds until the peer has read all frames, and has ended the connection too.
+
+        A peer that is killed next has then taken what was said: for example, that runs are aborted.
+        """
         if self.fd < 0:
             return
         if linger > 0:
-            self._linger(monotonic() + linger)
+            deadline = monotonic() + linger
+            self._linger(deadline)
+            if self._is_ready and not self._is_over and not self._wire.unsent_bytes:
+                self._wire.finish(deadline)
         self._is_over = True
         self.fd = -1
         self._wire.close()

@@ -7,10 +7,12 @@ blocks. Its owner watches the descriptor.
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 from collections import deque
 from itertools import islice
 
+from headrace.process.clock import monotonic
 from headrace.transport.zmtp import FrameParser, frame_head
 
 _READ = 64 * 1024
@@ -133,6 +135,15 @@ class ZmtpConnection:
         # After this the descriptor is readable, and a read returns first the unread bytes, then the end.
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
+
+    def finish(self, deadline: float) -> None:
+        """Say that nothing more comes, and wait until the peer has ended the connection, or the time is ``deadline``. Drop what it says."""
+        poller = select.poll()
+        poller.register(self.fd, select.POLLIN)
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_WR)
+            while (left := deadline - monotonic()) > 0 and poller.poll(left * 1000) and self._connection.recv(_READ):
+                pass
 
     def close(self) -> None:
         """Close; may be called twice. The bytes that the kernel has taken are still delivered."""

@@ -496,3 +496,29 @@ def test_a_path_that_is_too_long_for_a_socket_is_named(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="too long") as raised:
         UnixDealer(f"ipc://{deep / 's'}")
     assert raised.value.errno == errno.ENAMETOOLONG
+
+
+def test_close_waits_until_the_peer_has_read_everything(tmp_path: Path) -> None:
+    """A client tells a worker of aborts, and its engine ends at once: the worker must have read them before it is killed."""
+    with closing(Router(f"ipc://{tmp_path / 's'}")) as router, closing(UnixDealer(f"ipc://{tmp_path / 's'}")) as dealer:
+        got: list[bytes] = []
+
+        def is_ready() -> bool:
+            got.extend(frame for _, frame in router.receive())
+            dealer.receive()
+            return bool(got)
+
+        dealer.send(b"hello")
+        wait_until(is_ready)
+        dealer.send(b"abort")
+        thread = threading.Thread(target=dealer.close, args=(30.0,))
+        thread.start()
+        thread.join(0.05)
+        assert thread.is_alive()
+        assert got == [b"hello"]
+
+        def has_all() -> bool:
+            got.extend(frame for _, frame in router.receive())
+            return got[-1] == b"abort" and not thread.is_alive()
+
+        wait_until(has_all)
