@@ -1,6 +1,6 @@
-"""The asyncio loop of a caller that reads the client's sockets itself, as the guest of the Reactor. It saves two wake-ups of threads per read.
+"""The asyncio loop of a caller that reads the client's sockets itself, as the guest of the Reactor: no read wakes a second thread.
 
-A guest's loop watches a copy of the descriptor of the reactor's selector. It is readable when any socket of the reactor is readable.
+A guest's loop watches a copy of the reactor's epoll descriptor. It is readable when any socket of the reactor is readable.
 """
 
 from __future__ import annotations

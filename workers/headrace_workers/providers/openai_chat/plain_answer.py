@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from headrace.types import FinishReason, Message, Usage
 from headrace_workers.providers.shared.lenient_json import MAX_COUNT, UNREADABLE
+from headrace_workers.providers.shared.usage_counts import output_and_total
 from headrace_workers.providers.shared.wire_format import Completion
 
 _Count = Annotated[int, Meta(ge=0, lt=MAX_COUNT)]
@@ -106,7 +107,5 @@ def _usage(said: _PlainUsage) -> Usage:
         cached = of_prompt.cached_tokens or 0
     if (of_answer := said.completion_tokens_details) is not None:
         reasoning = of_answer.reasoning_tokens or 0
-    total = said.total_tokens or asked + answered
-    if reasoning and total == asked + answered + reasoning:
-        answered += reasoning
+    answered, total = output_and_total(asked, answered, said.total_tokens, reasoning)
     return Usage(asked, answered, total, cached, 0, reasoning, "provider")

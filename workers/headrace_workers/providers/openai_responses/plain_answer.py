@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from headrace.types import Message, Usage
 from headrace_workers.providers.shared.lenient_json import MAX_COUNT, UNREADABLE
+from headrace_workers.providers.shared.usage_counts import output_and_total
 from headrace_workers.providers.shared.wire_format import Completion
 
 _Count = Annotated[int, Meta(ge=0, lt=MAX_COUNT)]
@@ -128,7 +129,5 @@ def _usage(said: _PlainTokens) -> Usage:
     asked, answered = said.input_tokens, said.output_tokens
     cached = 0 if said.input_tokens_details is None else said.input_tokens_details.cached_tokens
     reasoning = 0 if said.output_tokens_details is None else said.output_tokens_details.reasoning_tokens
-    total = said.total_tokens or asked + answered
-    if reasoning and total == asked + answered + reasoning:
-        answered += reasoning
+    answered, total = output_and_total(asked, answered, said.total_tokens, reasoning)
     return Usage(asked, answered, total, cached, 0, reasoning, "provider")

@@ -18,10 +18,7 @@ def read_usage(said: dict[str, Any], *, is_final: bool) -> Usage:
     """Return the usage of a response. ``is_final``: the response has its finish reason."""
     input_tokens, output_tokens = as_count(said.get("prompt_tokens")), as_count(said.get("completion_tokens"))
     reasoning = _count(said.get("completion_tokens_details"), "reasoning_tokens")
-    total = as_count(said.get("total_tokens")) or input_tokens + output_tokens
-    # xAI does not count reasoning in the completion tokens. The total shows this.
-    if total == input_tokens + output_tokens + reasoning:
-        output_tokens += reasoning
+    output_tokens, total = output_and_total(input_tokens, output_tokens, as_count(said.get("total_tokens")), reasoning)
     details = said.get("prompt_tokens_details")
     return Usage(
         input_tokens=input_tokens,
@@ -33,6 +30,13 @@ def read_usage(said: dict[str, Any], *, is_final: bool) -> Usage:
         source="provider" if is_final else "partial",
         server_tool_requests=server_tool_requests(said),
     )
+
+
+def output_and_total(input_tokens: int, output_tokens: int, total: int, reasoning: int) -> tuple[int, int]:
+    """Return the output tokens with those of reasoning, and the total, from what a provider says. A total of 0: it says none."""
+    total = total or input_tokens + output_tokens
+    # xAI does not count reasoning in the completion tokens. The total shows this.
+    return (output_tokens + reasoning if total == input_tokens + output_tokens + reasoning else output_tokens), total
 
 
 def server_tool_requests(said: dict[str, Any]) -> dict[str, int]:
