@@ -10,6 +10,7 @@ import pytest
 from headrace import Client
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO, simulate
+from tests.e2e.slow_streams import AllOpen
 from tests.waiting import busyness
 
 STREAMS = 500
@@ -22,11 +23,9 @@ def test_500_streams_of_50_chunks_a_second_arrive_whole_and_in_order(
     client: Client, provider: SimulatedProvider
 ) -> None:
     """Each reader stops at its first chunk until all have one: a stream longer than its window cannot end before."""
-    open_now = 0
-    all_open = asyncio.Event()
+    all_open = AllOpen(STREAMS)
 
     async def read(number: int) -> str:
-        nonlocal open_now
         stream = await client.arun_local(
             model="gpt-4o",
             messages=HELLO,
@@ -35,16 +34,9 @@ def test_500_streams_of_50_chunks_a_second_arrive_whole_and_in_order(
             provider_api_key="sk-scale",  # no failure of another test holds up these runs
             custom_options=simulate(repeat=CHUNKS, pace=PACE),
         )
-        texts: list[str] = []
-        async for chunk in stream:
-            if not texts:
-                open_now += 1
-                if open_now == STREAMS:
-                    all_open.set()
-                await all_open.wait()
-            texts.append(chunk)
+        text = await all_open.read(stream)
         result = await stream.result
-        assert result.text == "".join(texts)
+        assert result.text == text
         assert result.finish_reason == "stop"
         return result.text
 

@@ -8,6 +8,7 @@ from headrace import Client
 from headrace.testing import SimulatedProvider
 from tests.conftest import HELLO, simulate
 from tests.e2e.engines import running_engine
+from tests.e2e.slow_streams import AllOpen
 from tests.repetition import long_test
 
 STREAMS = 5000
@@ -17,11 +18,9 @@ CHUNKS = 70
 
 @long_test
 def test_one_worker_holds_5000_streams_at_once_with_default_settings(provider: SimulatedProvider) -> None:
-    open_now = 0
-    all_open = asyncio.Event()
+    all_open = AllOpen(STREAMS)
 
     async def read(client: Client) -> str:
-        nonlocal open_now
         stream = await client.arun_local(
             model="gpt-4o",
             messages=HELLO,
@@ -30,15 +29,7 @@ def test_one_worker_holds_5000_streams_at_once_with_default_settings(provider: S
             provider_api_key="sk-slow-streams",
             custom_options=simulate(repeat=CHUNKS, pace=0.1),
         )
-        texts: list[str] = []
-        async for chunk in stream:
-            if not texts:
-                open_now += 1
-                if open_now == STREAMS:
-                    all_open.set()
-                await all_open.wait()
-            texts.append(chunk)
-        return "".join(texts)
+        return await all_open.read(stream)
 
     async def main(address: str) -> list[str]:
         async with Client(address, connect_timeout=60.0) as client:
