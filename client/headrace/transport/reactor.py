@@ -285,9 +285,9 @@ class Reactor:
             self._alarm.wait(GUEST_GRACE)
             if guest.turns == turns:
                 guest.was_absent()
-                self._take_back(guest)
+                self._take_back()
         elif guest.is_quiet(now):
-            self._take_back(guest)
+            self._take_back()
 
     def _own_turn(self) -> None:
         """Run what does not come from descriptors."""
@@ -301,10 +301,9 @@ class Reactor:
     def _has_work(self) -> bool:
         return bool(self._calls) or bool(self._epoll.poll(0.0))
 
-    def _take_back(self, guest: GuestLoop) -> None:
-        if self._guest is guest:
-            self._guest = None
-            self._offers.pause(monotonic())
+    def _take_back(self) -> None:
+        self._guest = None
+        self._offers.pause(monotonic())
 
     def close(self) -> None:
         """Release the descriptors; may be called twice."""
