@@ -19,6 +19,7 @@ from headrace.testing import SimulatedProvider
 from headrace_engine.broker.lease_checks import FIRST_CHECK
 from tests.conftest import HELLO, ROOT, simulate
 from tests.e2e.engines import running_engine
+from tests.e2e.spans_of_runs import status_when
 from tests.engine.spans.test_span_store import kept
 from tests.waiting import wait_until
 
@@ -75,7 +76,7 @@ def text(client: Client) -> str:
 
 
 def test_who_says_that_it_is_a_process_of_the_engine_is_refused_by_the_broker(address: str) -> None:
-    before = engine_status(address, 10.0)
+    before = status_when(address, lambda status: status.spans is not None)  # the collector starts last
     with Client(address) as client, attack(address, "broker") as impostor:
         assert all(text(client) for _ in range(20))
         after = engine_status(address, 10.0)
