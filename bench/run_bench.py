@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from bench.awake import awake_processors
 from bench.contestant_list import CONTESTANTS, QUICK, USUAL, Contestant, named
 from bench.kept_results import KeptResults, save, this_commit, this_machine, today, versions_of
 from bench.rounds import ROOT, Entry, measure_all, provider, python_of
@@ -54,7 +56,11 @@ def main() -> None:
     machine, started = this_machine(), time.monotonic()
     if machine.load > _BUSY * machine.cores:
         print(f"this machine is busy (load {machine.load:.1f}): the figures will vary", file=sys.stderr)
-    with provider() as served, tempfile.TemporaryDirectory(prefix="headrace-bench-") as data:
+    with (
+        contextlib.nullcontext() if arguments.let_sleep else awake_processors(),
+        provider() as served,
+        tempfile.TemporaryDirectory(prefix="headrace-bench-") as data,
+    ):
         os.environ["HEADRACE_DATA"] = data  # what is measured is nothing for the user's own spans
         results = list(measure_all(served, entries, works, arguments.rounds))
         start = measure_rounds(served.port, arguments.rounds, _IDLE) if arguments.start else None
@@ -91,6 +97,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--works", help="which works, by commas")
     parser.add_argument("--contestants", help="which contestants, by semicolons")
     parser.add_argument("--no-start", action="store_true", help="do not measure how fast an engine starts")
+    parser.add_argument("--let-sleep", action="store_true", help="let processors sleep between two requests: see bench/awake.py")
     parser.add_argument("--keep", type=_name, metavar="NAME", help="write the run to bench/results/NAME.json")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results there")
     parser.add_argument(

@@ -112,7 +112,8 @@ class Worker:
         self._send_frame = self._server.send_frame
         self._clients: dict[bytes, ConnectedClient] = {}
         self._pace = WorkerPace()
-        self._is_rest_due = False
+        self._due: list[ConnectedClient] = []  # clients for which a frame leaves at the end of this turn
+        self._is_turn_ending = False
         self._limits = RunLimits(shares, self._config.max_runs_per_worker, self._clients, loop)
         self.http = HttpClient(
             loop,
@@ -155,16 +156,38 @@ class Worker:
         """Send what a run can send at the end of this turn."""
         client = run.client
         client.ready_runs[run.core.span_id] = run
+        self._frame_is_due(client)
+
+    def _frame_is_due(self, client: ConnectedClient) -> None:
         if not client.is_frame_due:
             client.is_frame_due = True
-            self.loop.call_soon(self._flush, client)
+            self._due.append(client)
+            if not self._is_turn_ending:
+                self._is_turn_ending = True
+                self.loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._flush_all()
+        self.loop.call_soon(self._rest)  # after the loop has sent the requests of this turn to their providers
+
+    def _rest(self) -> None:
+        """Rest until the next turn, under load: see ``runs/frame_timing.py``. A client that says something ends the rest."""
+        self._flush_all()  # what the loop has read meanwhile
+        self._is_turn_ending = False
+        if seconds := self._pace.rest(time.monotonic(), time.thread_time()):
+            self._server.wait_for_input(seconds)
+
+    def _flush_all(self) -> None:
+        while self._due:
+            client = self._due.pop()
+            try:
+                self._flush(client)
+            except Exception:  # it is a fault of this client's messages: the frames of others leave
+                logger.exception("frame cannot be sent", extra={"pid": client.pid, "runs": len(client.runs)})
 
     def _flush(self, client: ConnectedClient) -> None:
         client.is_frame_due = False
         now = time.monotonic()
-        if not self._is_rest_due:
-            self._is_rest_due = True
-            self.loop.call_soon(self._rest)
         messages, client.messages = client.messages, []
         ready_runs, client.ready_runs = list(client.ready_runs.values()), {}
         for start in range(0, max(len(ready_runs), 1), _RUNS_PER_FRAME):
@@ -173,12 +196,6 @@ class Worker:
             if messages and not self._send(client, messages):
                 return
             messages = []
-
-    def _rest(self) -> None:
-        """Rest between two turns, under load: see ``runs/frame_timing.py``."""
-        self._is_rest_due = False
-        if seconds := self._pace.rest(time.monotonic(), time.thread_time()):
-            time.sleep(seconds)
 
     def _send(self, client: ConnectedClient, messages: list[Any]) -> bool:
         if self.tracer is not None:
@@ -213,9 +230,7 @@ class Worker:
     def tell(self, client: ConnectedClient, message: msgspec.Struct) -> None:
         """Send a message to a client at the end of this turn."""
         client.messages.append(message)
-        if not client.is_frame_due:
-            client.is_frame_due = True
-            self.loop.call_soon(self._flush, client)
+        self._frame_is_due(client)
 
     # Messages of clients.
 

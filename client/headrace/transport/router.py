@@ -201,6 +201,10 @@ class Router:
         """Return whether frames wait that no descriptor tells of. To be asked after :meth:`receive`."""
         return bool(self._turns)
 
+    def wait(self, seconds: float) -> None:
+        """Block until :meth:`receive` has something to read, at most for ``seconds``."""
+        select.select([self.fd], [], [], seconds)  # epoll itself counts milliseconds
+
     def receive(self, limit: int = 1000, busy: Collection[int] = ()) -> Iterator[tuple[bytes, bytes]]:
         """Yield up to ``limit`` waiting frames as (identity, frame). The peers' processes take turns; those in ``busy`` have none.
 
