@@ -17,15 +17,11 @@ _DEVICE = "/dev/cpu_dma_latency"
 
 
 @contextlib.contextmanager
-def awake_processors() -> Iterator[bool]:
-    """Keep the processors awake until the end of the block. Gives False if this user may not: then they sleep as usual."""
-    try:
-        device = os.open(_DEVICE, os.O_WRONLY | os.O_CLOEXEC)
-    except OSError:
-        yield False
-        return
+def awake_processors() -> Iterator[None]:
+    """Keep the processors awake until the end of the block. Raises OSError if this user may not: usually only root may."""
+    device = os.open(_DEVICE, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(device, struct.pack("i", 0))  # microseconds that a processor may take to wake up
-        yield True
+        yield
     finally:
         os.close(device)

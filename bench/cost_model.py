@@ -2,7 +2,7 @@
 
 Chunks cost CPU in two ways: each chunk costs something, and each wake-up of a process does. A chunk that comes alone wakes its worker
 and its client. Chunks that come within a *window* of each other on one connection share a wake-up: a worker under load looks at its sockets
-every 3 ms, and a busy process finds more that has arrived. So with ``rate`` chunks a second there are
+every 2 ms, and a busy process finds more that has arrived. So with ``rate`` chunks a second there are
 ``rate / (1 + rate * window)`` wake-ups a second, and the cost of a chunk falls as the load grows. The window is the one that fits best.
 
 Rates are per second. Costs are seconds of CPU. Shares are of one processor: 0.7 is 0.7 s of CPU in each second.

@@ -33,7 +33,10 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeptResults(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole run. ``commit`` ends with ``+`` if files were changed since. ``seconds`` is how long it took."""
+    """A whole run. ``commit`` ends with ``+`` if files were changed since. ``seconds`` is how long it took.
+
+    ``is_awake``: idle processors were kept awake (``awake.py``).
+    """
 
     commit: str
     date: str
@@ -43,6 +46,7 @@ class KeptResults(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     results: list[Result]
     start: StartFigures | None = None
+    is_awake: bool = False
 
 
 def this_machine() -> Machine:

@@ -71,9 +71,10 @@ def _origin(kept: KeptResults) -> str:
         once = _once(kept)
         rounds = f"Medians of {kept.rounds} interleaved rounds, the smallest and the largest in brackets"
         rounds += f"; one round of {once}" if once else ""
+    awake = ", and its idle processors were kept awake" if kept.is_awake else ""
     return (
         f"Measured on {kept.date} with commit {kept.commit}, on {machine.cores} cores ({machine.processor}), Python {machine.python}, "
-        f"{machine.kernel}. The machine's load was {machine.load:.1f} when it began. {rounds}. Versions: {packages}."
+        f"{machine.kernel}. The machine's load was {machine.load:.1f} when it began{awake}. {rounds}. Versions: {packages}."
     )
 
 

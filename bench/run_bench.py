@@ -57,7 +57,7 @@ def main() -> None:
     if machine.load > _BUSY * machine.cores:
         print(f"this machine is busy (load {machine.load:.1f}): the figures will vary", file=sys.stderr)
     with (
-        contextlib.nullcontext() if arguments.let_sleep else awake_processors(),
+        awake_processors() if arguments.awake else contextlib.nullcontext(),
         provider() as served,
         tempfile.TemporaryDirectory(prefix="headrace-bench-") as data,
     ):
@@ -77,6 +77,7 @@ def main() -> None:
         versions=versions_of(contestants),
         rounds=arguments.rounds,
         seconds=seconds,
+        is_awake=arguments.awake,
         results=results,
         start=start,
     )
@@ -97,7 +98,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--works", help="which works, by commas")
     parser.add_argument("--contestants", help="which contestants, by semicolons")
     parser.add_argument("--no-start", action="store_true", help="do not measure how fast an engine starts")
-    parser.add_argument("--let-sleep", action="store_true", help="let processors sleep between two requests: see bench/awake.py")
+    parser.add_argument("--awake", action="store_true", help="keep idle processors awake, as root: see bench/awake.py")
     parser.add_argument("--keep", type=_name, metavar="NAME", help="write the run to bench/results/NAME.json")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results there")
     parser.add_argument(

@@ -1,14 +1,14 @@
 """When a worker rests between two turns of its loop, so that many chunks are read in one turn and leave in one frame. Pure.
 
 All that becomes ready for a client in one turn leaves in one frame, at the end of the turn. Under load, a worker that looked at
-its sockets all the time would find one chunk at each look, and each chunk would wake the worker and the client. So after a turn
-in which frames have left, the worker does not look at its sockets until :data:`INTERVAL` after the turn's begin. A worker
-without load never rests, and a worker that needs all of its time does not either.
+its providers' sockets all the time would find one chunk at each look, and each chunk would wake the worker and the client. So
+after a turn in which frames have left, the worker does not look at them until :data:`INTERVAL` after the turn's begin. A client
+that says something ends the rest. A worker without load never rests, and a worker that needs all of its time does not either.
 """
 
 from __future__ import annotations
 
-INTERVAL = 0.003
+INTERVAL = 0.002
 """Seconds from the begin of one turn to the begin of the next, under load."""
 _SHORTEST = 0.0002
 """Seconds. Shorter rests are left out."""
