@@ -319,12 +319,18 @@ def test_rows_that_are_left_to_the_provider_are_found_again(
     def batches() -> int:
         return sum(request.path == "/v1/batches" and request.method == "POST" for request in provider.requests())
 
-    for _ in range(2):
-        with client.batch(["Hi", "Ho"], **arguments) as results:
-            wait_until(lambda: (progress := results.progress()) is not None and progress.running == 2, 20.0, "a batch")
-    assert batches() == 1
-    with pytest.raises(InvalidRequestError, match="with the provider"):
-        client.batch(["Hi", "Ho"], force=True, **arguments)
+    provider.batches.pace(None)
+    try:
+        for _ in range(2):
+            with client.batch(["Hi", "Ho"], **arguments) as results:
+                wait_until(
+                    lambda: (progress := results.progress()) is not None and progress.running == 2, 20.0, "a batch"
+                )
+        assert batches() == 1
+        with pytest.raises(InvalidRequestError, match="with the provider"):
+            client.batch(["Hi", "Ho"], force=True, **arguments)
+    finally:
+        provider.batches.pace(0.0)
 
 
 def test_a_wrong_argument_is_named_at_once(client: Client) -> None:

@@ -55,6 +55,8 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The share of runs whose first request fails, before the first chunk, in a way that passes."""
     fallback_share: float = 0.0
     """The share of runs that their model fails for good, and that go on to another one."""
+    calm_runs: int = 0
+    """So many runs of each stream come first, none of which fails: half of a few runs would open the circuit breaker."""
     connect_timeout: float = 30.0
 
 
@@ -132,12 +134,14 @@ async def follow(plan: LoadPlan, number: int, client: Client, seen: History, is_
     random = Random(f"{plan.seed}-{number}")
     share, rest = divmod(plan.runs, plan.streams)
     left = share + (number < rest) if plan.runs else sys.maxsize
+    calm, calm_plan = plan.calm_runs, msgspec.structs.replace(plan, failing_share=0.0, fallback_share=0.0)
     while left and not is_over.is_set():
         left -= 1
+        calm -= 1
         if random.random() < plan.other_share:
             await run_other(client, random, seen)
         else:
-            await run_one(client, choose(plan, random), seen)
+            await run_one(client, choose(plan if calm < 0 else calm_plan, random), seen)
 
 
 async def main(plan: LoadPlan, seen: History, is_over: threading.Event) -> None:

@@ -63,7 +63,7 @@ def engines_in(folder: str) -> list[str]:
 
 def wait_until_empty(folder: Path) -> None:
     """Wait for the end of an engine's folder: its program waits for two seconds, which are short on a busy machine."""
-    wait_until(lambda: not list(folder.iterdir()), 20.0, "an empty folder", lambda: list(folder.iterdir()))
+    wait_until(lambda: not list(folder.iterdir()), 20.0, "an empty folder", lambda: list(folder.rglob("*")))
 
 
 @pytest.fixture

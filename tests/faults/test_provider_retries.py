@@ -206,7 +206,7 @@ def test_dead_workers_retries_and_fallbacks_mixed_leave_each_run_one_outcome(
     provider: SimulatedProvider, times: int
 ) -> None:
     with faulty_engine(provider, workers=3, limits=MIXED) as engine:
-        load = engine.load(streams=20, failing_share=0.15, fallback_share=0.05)
+        load = engine.load(streams=20, failing_share=0.15, fallback_share=0.05, calm_runs=1)
         load.wait_for(10)
         for _ in engine.moments(times, 0.3, 1.0):
             engine.signal(engine.some_worker(), signal.SIGKILL)

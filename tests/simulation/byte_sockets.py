@@ -389,6 +389,9 @@ class ByteRouter(Router):
         self._epoll.register(self._listener.fd, select.EPOLLIN)
         self.host.at_end.append(self._host_ended)
 
+    def wait(self, seconds: float) -> None:
+        """A worker rests: that takes no simulated time."""
+
     def send(self, identity: bytes, frame: bytes) -> SendResult:
         peer, tap = self._peers.get(identity), self._network.tap
         if peer is not None and tap is not None:

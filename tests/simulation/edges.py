@@ -142,9 +142,6 @@ class _Clock:
     def thread_time(self) -> float:
         return self.monotonic()
 
-    def sleep(self, seconds: float) -> None:
-        """A worker rests: that takes no simulated time."""
-
 
 class _Chance:
     """In place of the module ``random``."""

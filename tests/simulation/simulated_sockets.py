@@ -284,6 +284,9 @@ class SimRouter:
     def dismiss(self, identity: bytes, frame: bytes) -> None:
         self.send(identity, frame)
 
+    def wait(self, seconds: float) -> None:
+        """A worker rests: that takes no simulated time."""
+
     needs_looks = False
 
     def end_silent(self) -> None:

@@ -31,6 +31,8 @@ CLOSED = ".full"
 """The end of a socket's name while it takes no more connections."""
 
 _FILES = (LOCK_FILE, LOG_FILE, LIMITS_FILE, NEW_LIMITS_FILE)
+_REMOVALS = 3
+"""How often the removal of a folder is tried: a process that ends just now may write a file between two steps of it."""
 _SOCKETS = re.compile(r"(broker|collector|w[1-9][0-9]*-[0-9a-f]+)(\.full)?")
 _LINKS = re.compile(rf"path-[0-9]+|{LOG_LINK}")
 """Links in an embedded engine's folder: to directories of packages with a colon in their paths, and to its log."""
@@ -142,8 +144,11 @@ def remove_folder(path: Path) -> None:
     with contextlib.suppress(OSError):
         parent = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            _empty(parent, path.name)
-            os.rmdir(path.name, dir_fd=parent)
+            for _ in range(_REMOVALS):
+                _empty(parent, path.name)
+                with contextlib.suppress(OSError):
+                    os.rmdir(path.name, dir_fd=parent)
+                    return
         finally:
             os.close(parent)
 

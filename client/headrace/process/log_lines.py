@@ -28,7 +28,8 @@ MAX_TRACEBACK = 16_000
 MAX_FIELDS = 50
 
 RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-"""The attributes of every log record. ``logging`` raises KeyError for a field with such a name."""
+"""The attributes of every log record. ``logging`` raises KeyError for a field with such a name. Names that begin with an underscore are
+no fields either: a library may add them to every record of the program, as Ray does."""
 
 _BARE = re.compile(r"[\w./:@%+-]+", re.ASCII)
 """A value that needs no quotes."""
@@ -159,7 +160,7 @@ def _message(record: logging.LogRecord) -> str:
 
 def _fields(record: logging.LogRecord, clean: Callable[[str, int], str]) -> dict[str, Field]:
     fields: dict[str, Field] = {}
-    given = [(name, value) for name, value in vars(record).items() if name not in RESERVED]
+    given = [(name, value) for name, value in vars(record).items() if name not in RESERVED and name[0] != "_"]
     for name, value in given[:MAX_FIELDS]:
         plain = _plain(value)
         shown_name = _NOT_IN_NAMES.sub("_", clean(_as_text(name), _MAX_NAME))

@@ -225,7 +225,8 @@ class PeerServer(Generic[M]):
 
     def wait_for_input(self, seconds: float) -> None:
         """Block until a peer has said something, at most for ``seconds``. Nothing else of this thread happens meanwhile."""
-        self._router.wait(seconds)
+        if not self._is_closed:
+            self._router.wait(seconds)
 
     def close(self, linger: float = 0.0) -> None:
         """Close the socket and its connections. ``linger`` is how long queued frames may take to leave, in seconds."""

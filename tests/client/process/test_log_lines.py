@@ -66,6 +66,17 @@ def test_a_line_of_text_has_time_process_level_logger_message_and_fields() -> No
     )
 
 
+def test_what_a_library_adds_to_every_record_is_no_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_mark(*arguments: Any, **named: Any) -> logging.LogRecord:
+        record = logging.LogRecord(*arguments, **named)
+        record._made_at_ns = 1795989078915089256
+        return record
+
+    monkeypatch.setattr(logging, "_logRecordFactory", with_mark)
+
+    assert text_line(worker="w1").endswith(" worker=w1")
+
+
 def test_a_line_of_json_has_the_same_parts() -> None:
     found = json_line(worker="w1", silence=1.5, error=raised("no"))
 

@@ -68,3 +68,18 @@ def test_the_file_is_an_engine_s_own_and_goes_with_its_folder(folder: Path) -> N
     assert foreign_entries(folder) is None
     remove_folder(folder)
     assert not folder.exists()
+
+
+def test_a_file_that_is_written_during_the_removal_goes_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove, writes = os.rmdir, iter([b"last words"])
+
+    def write_and_remove(name: str, *, dir_fd: int) -> None:
+        for state in writes:
+            StateFile(folder).write(state, 1.0)
+        remove(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "rmdir", write_and_remove)
+
+    remove_folder(folder)
+
+    assert not folder.exists()
