@@ -210,13 +210,29 @@ class Counter:
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function, and add what is executed in it."""
-        sys.settrace(self._trace)
-        sys.setprofile(self._profile)
+        self.start()
         try:
             return function(*arguments)
         finally:
-            sys.setprofile(None)
-            sys.settrace(None)
+            self.stop()
+
+    def start(self) -> None:
+        """Count what this thread executes from here on, in functions that are called from here on."""
+        sys.settrace(self._trace)
+        sys.setprofile(self._profile)
+
+    def stop(self) -> None:
+        """Count no more."""
+        sys.setprofile(None)
+        sys.settrace(None)
+
+    def reset(self) -> None:
+        """Forget what was counted."""
+        self.instructions = self.calls = 0
+
+    def mean(self, chunks: int) -> Counts:
+        """Return what was counted for one of so many chunks."""
+        return Counts(self.instructions / chunks, self.calls / chunks)
 
     def _trace(self, frame: FrameType, event: str, argument: object) -> Any:  # noqa: ARG002 - Python's form
         frame.f_trace_lines, frame.f_trace_opcodes = False, True
@@ -237,7 +253,7 @@ def counts_of(kind: Kind) -> PathCounts:
         client.call(path.deliver, frame)
     client.call(path.text)
     chunks = _READS * kind.chunks_per_read
-    return PathCounts(*(Counts(counter.instructions / chunks, counter.calls / chunks) for counter in (worker, client)))
+    return PathCounts(worker.mean(chunks), client.mean(chunks))
 
 
 def microseconds_of(kind: Kind) -> tuple[float, float]:

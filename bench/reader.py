@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import suppress
 
 from headrace.async_streams import AsyncLocalStream
 from headrace.runs.delivery import Delivery
@@ -63,18 +62,18 @@ def _threads(at_once: int) -> float:
 
 
 def _tasks(at_once: int) -> float:
+    return asyncio.run(_read_in_task(at_once))
+
+
+async def _read_in_task(at_once: int) -> float:
     delivery = _delivery()
     texts, steps, spent = [_TEXT] * at_once, range(at_once), 0.0
     chunks = aiter(AsyncLocalStream(delivery))
-
-    async def take() -> None:
-        for _ in steps:
-            await anext(chunks)
-
     for _ in range(_EVENTS // at_once):
         _arrive(delivery, texts)
         began = time.perf_counter()
-        _run(take)
+        for _ in steps:
+            await anext(chunks)
         spent += time.perf_counter() - began
     return spent
 
@@ -94,27 +93,21 @@ def _generator(at_once: int) -> float:
 
 
 def _async_generator(at_once: int) -> float:
+    return asyncio.run(_read_generator(at_once))
+
+
+async def _read_generator(at_once: int) -> float:
     async def chunks() -> AsyncIterator[str]:
         while True:
             yield _TEXT
 
     made, steps, spent = chunks(), range(at_once), 0.0
-
-    async def take() -> None:
-        for _ in steps:
-            await anext(made)
-
     for _ in range(_EVENTS // at_once):
         began = time.perf_counter()
-        _run(take)
+        for _ in steps:
+            await anext(made)
         spent += time.perf_counter() - began
     return spent
-
-
-def _run(take: Callable[[], object]) -> None:
-    """Run a coroutine that never has to wait, without an event loop."""
-    with suppress(StopIteration):
-        take().send(None)  # type: ignore[attr-defined]
 
 
 def main() -> None:

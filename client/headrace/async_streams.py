@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import Context
+from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, cast
 
@@ -99,7 +100,13 @@ class AsyncLocalStream(Stream, Generic[T_co]):
 
 
 class _AsyncReader(Reader, AsyncIterator[Any]):
-    __slots__ = ()
+    __slots__ = ("_loop", "_thread")
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(stream)
+        # The event loop that has run this iterator last, and its thread. asyncio asks the kernel before it names the running loop.
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
 
     async def aclose(self) -> None:
         """Abort the run. Async generators have the same method."""
@@ -110,21 +117,28 @@ class _AsyncReader(Reader, AsyncIterator[Any]):
         while not outcome.is_aborted:
             for value in self._batch:
                 return value
-            delivery = self._delivery
-            delivery.check_process()
+            loop = self._loop
+            if loop is None or get_ident() != self._thread or not loop.is_running():
+                loop = self._find_loop()
             self.claim()
             try:
-                while not self.take():
-                    if (future := delivery.waiter(asyncio.get_running_loop())) is not None:
-                        await future
+                future = self._delivery.waiter(loop)
+                if future is not None:
+                    await future
+                self.take()
             except EndedError:
                 break
             except asyncio.CancelledError:
-                delivery.abort()
+                self._delivery.abort()
                 raise
             finally:
                 self._is_reading = False
         raise StopAsyncIteration
+
+    def _find_loop(self) -> asyncio.AbstractEventLoop:
+        self._loop = loop = asyncio.get_running_loop()
+        self._thread = get_ident()
+        return loop
 
 
 class _AsyncEventIterator(_AsyncReader):

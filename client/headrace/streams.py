@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self
 from headrace.arguments.checks import waiting_time
 from headrace.errors import InvalidRequestError, StreamConsumedError
 from headrace.process.clock import monotonic
+from headrace.process.own_process import own_process
 from headrace.runs.delivery import Delivery, RunHandle
 from headrace.runs.result_future import ResultFuture, raise_error
 from headrace.text.foreign_attributes import knows_foreign_attributes
@@ -192,14 +193,20 @@ class Reader:
         return iter([event for event in events if type(event) is str])
 
     def claim(self) -> None:
-        """Become the only reader. Raises StreamConsumedError while another thread or task fetches events."""
+        """Become the only reader.
+
+        Raises StreamConsumedError while another thread or task fetches events, ForkedStreamError in a child process.
+        """
+        delivery = self._delivery
+        if delivery.pid != own_process.pid:
+            delivery.check_process()
         # One step: no other thread runs between the look and the change.
         was_reading, self._is_reading = self._is_reading, True
         if was_reading:
-            raise StreamConsumedError(self._delivery.span_id, "is being iterated by another thread or task")
+            raise StreamConsumedError(delivery.span_id, "is being iterated by another thread or task")
 
-    def take(self) -> bool:
-        """Fetch the next batch. Return False if there is none yet.
+    def take(self) -> None:
+        """Fetch the next batch, if it has arrived.
 
         Raises the run's error after its last event, or EndedError after the last event of a run that ended well or was
         aborted.
@@ -209,12 +216,10 @@ class Reader:
         events = self._delivery.take()
         if events:
             self._batch = self.values(events)
-            return True
-        if has_ended or self._outcome.is_aborted:
+        elif has_ended or self._outcome.is_aborted:
             if has_ended:
                 raise_error(self._delivery.see_result())
             raise EndedError
-        return False
 
     def is_wanted(self) -> bool:
         """Tell whether the run was not aborted."""
@@ -256,12 +261,10 @@ class _SyncReader(Reader, Iterator[Any]):
         raise StopIteration
 
     def _refill(self) -> None:
-        delivery = self._delivery
-        delivery.check_process()
         self.claim()
         try:
-            while not self.take():
-                delivery.wait()
+            self._delivery.wait()
+            self.take()
         except EndedError:
             raise StopIteration from None
         finally:

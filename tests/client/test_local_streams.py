@@ -14,6 +14,8 @@ import pytest
 
 from headrace.async_streams import AsyncLocalStream
 from headrace.errors import EngineUnavailableError, ForkedStreamError, StreamConsumedError
+from headrace.process.own_process import own_process
+from headrace.runs.task_alarm import TasksToWake
 from headrace.streams import LocalStream
 from headrace.types import ReasoningDelta, StreamResult, TextDelta
 from tests.client.runs.deliveries import FakeRun
@@ -198,9 +200,9 @@ def test_a_second_task_raises_at_once_and_the_first_goes_on() -> None:
         with pytest.raises(StreamConsumedError):
             await anext(iterator)
         run.delivery.session.events.append("a")
-        to_wake: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+        to_wake = TasksToWake()
         run.delivery.arrived(to_wake)
-        to_wake[asyncio.get_running_loop()][0].set_result(None)
+        to_wake.futures[asyncio.get_running_loop()][0].set_result(None)
         assert await asyncio.wait_for(first, 5) == "a"
 
     asyncio.run(main())
@@ -421,7 +423,7 @@ def test_in_a_forked_child_each_use_raises_and_nothing_is_aborted(monkeypatch: p
     run = FakeRun()
     stream = LocalStream(run.delivery)
     with monkeypatch.context() as patch:
-        patch.setattr("os.getpid", lambda: -1)
+        patch.setattr(own_process, "pid", -1)
         with pytest.raises(ForkedStreamError):
             _ = stream.result
         for use in (stream.__iter__, stream.events, stream.abort):

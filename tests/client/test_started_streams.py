@@ -11,6 +11,7 @@ import pytest
 
 from headrace.async_streams import AsyncLocalStream
 from headrace.errors import ForkedStreamError, HeadraceError, InvalidRequestError, RateLimitError, StreamConsumedError
+from headrace.process.own_process import own_process
 from headrace.streams import LocalStream
 from headrace.types import StreamResult, TextDelta
 from tests.client.runs.deliveries import SPAN, FakeRun
@@ -208,7 +209,7 @@ def test_a_task_in_a_forked_child_and_a_thread_raise(monkeypatch: pytest.MonkeyP
     run.says("a")
     thread, task = LocalStream(run.delivery), AsyncLocalStream(run.delivery)
     with monkeypatch.context() as patch:
-        patch.setattr("os.getpid", lambda: -1)
+        patch.setattr(own_process, "pid", -1)
         with pytest.raises(ForkedStreamError):
             thread.started()
         with pytest.raises(ForkedStreamError):

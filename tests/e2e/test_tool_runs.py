@@ -33,6 +33,7 @@ from headrace import (
     TurnEnded,
     TurnStarted,
 )
+from headrace.process.own_process import own_process
 from headrace.testing import Script, SimulatedProvider
 from tests.conftest import HELLO
 from tests.e2e.provider_runs import PROVIDERS, WAYS
@@ -614,7 +615,7 @@ def test_a_stream_belongs_to_the_process_that_made_it(
     stream = client.run_tools(stream=True, tools=[get_weather], **SHORT)
     stream.result.result(30)
     with monkeypatch.context() as patch:
-        patch.setattr("os.getpid", lambda: -1)
+        patch.setattr(own_process, "pid", -1)
         for use in (lambda: stream.result, stream.events, stream.abort, lambda: iter(stream)):
             with pytest.raises(ForkedStreamError):
                 use()

@@ -135,12 +135,13 @@ class Caller:
         reader = self._reader
         if reader is None:
             return
+        taken = self.delivery.credit.taken
         try:
-            has_events = reader.take()
+            reader.take()
         except (EndedError, HeadraceError):
             self._reader = None
             return
-        if has_events:
+        if self.delivery.credit.taken > taken:
             self._pause()
             return
         self.delivery._waiter = _Waiter(partial(self._read_soon, 0.0001))

@@ -106,6 +106,7 @@ class SimReactor:
         self.host = host
         self.is_stopping = False
         self.has_ended = False
+        self.turn_loop = None  # no event loop reads the simulated sockets
         self.at_stop: Callable[[], None] | None = None
         self.descriptors = Descriptors(host)
         self.add_reader = self.descriptors.add_reader

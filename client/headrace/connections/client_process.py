@@ -22,6 +22,7 @@ from headrace.errors import EngineUnavailableError
 from headrace.process.callbacks import drain, forget_threads, is_io_thread, log
 from headrace.process.clock import monotonic
 from headrace.process.epoch import new_epoch
+from headrace.process.own_process import own_process
 from headrace.process.watchdog import Watchdog
 from headrace.runs.open_runs import OpenRun
 from headrace.settings.settings import EMBEDDED, EngineConfig
@@ -231,6 +232,7 @@ def _after_fork() -> None:
 def _leave_to_parent(parent: ClientProcess) -> None:
     """Leave untouched what belongs to the parent. The child may use the parent's embedded engine."""
     global _process  # noqa: PLW0603
+    own_process.look()
     _never_closed.append(parent)
     _process = ClientProcess()
     _process.embedded = parent.embedded.in_child()

@@ -32,7 +32,7 @@ from headrace.process.history import open_history
 from headrace.runs.open_runs import OpenRun, OpenRuns
 from headrace.runs.session import Phase
 from headrace.runs.session_commands import AskBroker, Command, HedgeBegan, HedgeEnded, RunEnded, TellWorker, WakeAt
-from headrace.runs.task_alarm import TasksToWake, wake_tasks
+from headrace.runs.task_alarm import TasksToWake
 from headrace.transport.reactor import GuardedLoop, Reactor
 from headrace.transport.unix_dealer import UnixDealer
 from headrace.wire.messages import (
@@ -81,7 +81,7 @@ class EngineRuns:
         self._deliveries: dict[str, OpenRun] = {}
         self._hedges: dict[str, OpenRun] = {}
         """The id of a hedge → the run."""
-        self._to_wake: TasksToWake = {}
+        self._to_wake = TasksToWake(reactor)
         # While runs wait for leases, leases are given back at once. They do until a while after the last one that waited.
         self._waited_until = 0.0
         self._is_checking = False
@@ -276,12 +276,12 @@ class EngineRuns:
     def _flush(self) -> None:
         """Send the messages of this turn, one frame for each link.
 
-        Wake the tasks that wait, once for each event loop.
+        Wake the tasks that wait.
         """
-        self._links.flush()
-        if self._to_wake:
-            to_wake, self._to_wake = self._to_wake, {}
-            wake_tasks(to_wake)
+        if self._links.dirty:
+            self._links.flush()
+        if self._to_wake.futures:
+            self._to_wake.wake()
 
     def _run_of(self, span_id: str) -> OpenRun | None:
         """Return the run with this id, or with this hedge."""
@@ -358,21 +358,19 @@ class EngineRuns:
 
     def _chunk(self, delivery: OpenRun, epoch: int, chunk: Chunk) -> None:
         """Events of a run arrived."""
-        session = delivery.session
-        is_first = not session.events
-        if commands := session.chunk(epoch, chunk):
+        if commands := delivery.session.chunk(epoch, chunk):
             self._carry_out(delivery, commands)
-            if session.phase is Phase.ENDED:
+            if delivery.session.phase is Phase.ENDED:
                 return
-        if is_first:
-            self._has_begun(delivery)
-        if session.credit.is_due(session.events):
-            self._carry_out(delivery, session.give_credit())
+        if not chunk.sequence:
+            self._has_begun(delivery, chunk)
         delivery.arrived(self._to_wake)
 
-    def _has_begun(self, delivery: OpenRun) -> None:
-        """The first events of a run arrived. Note how long they took, for the time after which runs are hedged."""
+    def _has_begun(self, delivery: OpenRun, chunk: Chunk) -> None:
+        """The first events of an attempt arrived. Note how long they took, for the time after which runs are hedged."""
         session = delivery.session
+        if len(session.events) != len(chunk.events):
+            return  # of another attempt than the run's
         learns = session.plan.first_chunks
         if learns is not None and (session.attempt == 1 or session.span_id != delivery.span_id):
             learns.add(session.times.since_first_lease(monotonic()))

@@ -18,7 +18,7 @@ from headrace.process.clock import monotonic
 from headrace.process.event_loop import CallingLoop
 from headrace.process.history import History
 from headrace.runs.open_runs import OpenRun
-from headrace.transport.link import Link, hello_of
+from headrace.transport.link import Link, hello_of, one_by_one
 from headrace.transport.unix_dealer import UnixDealer
 from headrace.wire.codec import from_broker, from_worker
 from headrace.wire.groups import GROUPS, packed
@@ -147,7 +147,8 @@ class Links:
         self._reactor = reactor
         self._history = history
         self._epoch = epoch
-        self._dirty: list[TurnLink] = []
+        self.dirty: list[TurnLink] = []
+        """Links with messages that were queued in this turn."""
 
     def open_broker(
         self,
@@ -169,7 +170,7 @@ class Links:
             partial(hello_of, "client"),
             self._epoch,
             from_broker,
-            partial(received, made),
+            one_by_one(partial(received, made)),
             partial(ended, made),
             unreadable=unreadable,
             max_frame=BROKER_FRAME_BYTES,
@@ -181,13 +182,13 @@ class Links:
     def open_worker(
         self,
         grant: Grant,
-        received: Callable[[WorkerLink, FromWorker], None],
+        received: Callable[[WorkerLink, list[FromWorker]], None],
         ended: Callable[[WorkerLink], None],
         unreadable: Callable[[WorkerLink, ProtocolError], None],
         *,
         knows_pids: bool = False,
     ) -> WorkerLink:
-        """Return a new link to the worker of a lease.
+        """Return a new link to the worker of a lease. ``received`` is called with the messages of each frame.
 
         ``knows_pids``: the engine numbers processes as this process does.
         """
@@ -210,7 +211,7 @@ class Links:
     def queue(self, link: TurnLink, message: msgspec.Struct) -> None:
         """Send a message at the end of this turn of the loop."""
         if not link.outbox:
-            self._dirty.append(link)
+            self.dirty.append(link)
         link.outbox.append(message)
 
     def queue_late(self, link: TurnLink, message: msgspec.Struct) -> None:
@@ -232,12 +233,12 @@ class Links:
     def send_late(self, link: TurnLink) -> None:
         """Send the messages that wait for others at the end of this turn."""
         if link.late and not link.outbox:
-            self._dirty.append(link)
+            self.dirty.append(link)
 
     def flush(self) -> None:
         """Send the messages that were queued in this turn. A link that has been closed meanwhile sends nothing."""
-        while self._dirty:
-            links, self._dirty = self._dirty, []
+        while self.dirty:
+            links, self.dirty = self.dirty, []
             for link in links:
                 messages, link.outbox = link.outbox, []
                 if link.late:

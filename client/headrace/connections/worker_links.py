@@ -19,7 +19,7 @@ from headrace.process.event_loop import CallingLoop
 from headrace.runs.open_runs import OpenRun
 from headrace.runs.session_commands import Command, TellWorker
 from headrace.transport.checked_connection import OTHER_PROCESS
-from headrace.wire.messages import Chunk, FromWorker, Grant, RunState, Terminal, Welcome
+from headrace.wire.messages import Chunk, FromWorker, Goodbye, Grant, RunState, Terminal, Welcome
 
 # The logging settings of a program may have this name: so it does not change with the modules of the client.
 logger = logging.getLogger("headrace.connections.connection")
@@ -136,26 +136,31 @@ class WorkerLinks:
             commands = session.worker_lost(reason, now, span_id) if error is None else session.failed(error, now)
             self._carry_out(delivery, commands)
 
-    def _received(self, link: WorkerLink, message: FromWorker) -> None:
-        """Handle a message of a worker. An exception ends only the run of the message."""
-        try:
-            if isinstance(message, Chunk):
-                if (delivery := link.deliveries.get(message.span_id)) is not None:
+    def _received(self, link: WorkerLink, messages: list[FromWorker]) -> None:
+        """Handle messages of a worker. An exception ends only the run of its message."""
+        deliveries = link.deliveries
+        for message in messages:
+            try:
+                if type(message) is not Chunk:
+                    self._other(link, message)
+                elif (delivery := deliveries.get(message.span_id)) is not None:
                     self._chunk(delivery, link.link.peer_epoch, message)
-            elif isinstance(message, Terminal | RunState):
-                self._about_run(link, message)
-            elif isinstance(message, Welcome):
-                if link.link.peer_epoch != link.epoch:
-                    self._lose(link, f"another process answers where worker {link.name} was")
-            else:
-                self._lose(link, message.reason, RemoteProtocolError(f"worker {link.name}: {message.reason}"))
-        except BaseException as error:
-            span_id = getattr(message, "span_id", "")
-            delivery = link.deliveries.get(span_id)
-            if delivery is None:
-                raise
-            self._run_failed(delivery, error)
-            link.deliveries.pop(span_id, None)  # the session may have given its lease back before the exception
+            except BaseException as error:
+                span_id = getattr(message, "span_id", "")
+                if (delivery := deliveries.get(span_id)) is None:
+                    raise
+                self._run_failed(delivery, error)
+                deliveries.pop(span_id, None)  # the session may have given its lease back before the exception
+
+    def _other(self, link: WorkerLink, message: FromWorker) -> None:
+        """Handle a message that is not a chunk."""
+        if isinstance(message, Terminal | RunState):
+            self._about_run(link, message)
+        elif isinstance(message, Welcome):
+            if link.link.peer_epoch != link.epoch:
+                self._lose(link, f"another process answers where worker {link.name} was")
+        elif isinstance(message, Goodbye):
+            self._lose(link, message.reason, RemoteProtocolError(f"worker {link.name}: {message.reason}"))
 
     def _about_run(self, link: WorkerLink, message: Terminal | RunState) -> None:
         if (delivery := link.deliveries.get(message.span_id)) is None:

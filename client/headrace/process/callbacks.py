@@ -23,8 +23,17 @@ _IDLE = 5.0
 
 Jobs = list[Callable[[], object]]
 
-thread_marks = threading.local()
-"""``is_io_thread``: whether the thread is an I/O thread, or does its work now. ``interrupt``: see :func:`note_interrupt`."""
+
+class _ThreadMarks(threading.local):
+    """Facts of one thread."""
+
+    is_io_thread = False
+    """Whether the thread is an I/O thread, or does its work now."""
+    interrupt: BaseException | None = None
+    """See :func:`note_interrupt`."""
+
+
+thread_marks = _ThreadMarks()
 
 
 def mark_io_thread() -> None:
@@ -37,7 +46,7 @@ def is_io_thread() -> bool:
 
     Users' code can still run there: Python runs a finalizer in the thread that happens to collect garbage.
     """
-    return getattr(thread_marks, "is_io_thread", False)
+    return thread_marks.is_io_thread
 
 
 def note_interrupt(error: BaseException) -> None:

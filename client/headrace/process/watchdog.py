@@ -53,8 +53,10 @@ class Alarm:
 
     def wake(self) -> None:
         """Wake the thread that waits, or the next thread that would wait."""
-        with contextlib.suppress(RuntimeError):  # it was woken already
+        try:  # noqa: SIM105 - a chunk of a stream comes here
             self._lock.release()
+        except RuntimeError:
+            pass  # it was woken already
 
     def wait(self, timeout: float = -1) -> bool:
         """Wait until :meth:`wake`, at most ``timeout`` seconds (-1: no limit). Return whether it was woken."""

@@ -9,7 +9,6 @@ refer to the stream object that the user holds: so dropping the stream can abort
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import weakref
 from collections.abc import Iterator
@@ -18,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace.answers.assembly import ResultFacts, joined_text
 from headrace.errors import ForkedStreamError, HeadraceError, RunError, RunTimeoutError
-from headrace.process.callbacks import is_io_thread, run_elsewhere
+from headrace.process.callbacks import is_io_thread, run_elsewhere, thread_marks
 from headrace.process.clock import monotonic
+from headrace.process.own_process import own_process
 from headrace.process.watchdog import LOOK_AFTER, Alarm
 from headrace.runs.outcome import ResultOrError, RunOutcome
 from headrace.runs.session import DEADLINE_GRACE, Session
-from headrace.runs.task_alarm import TaskAlarm, TasksToWake, wake_tasks
+from headrace.runs.task_alarm import TaskAlarm, TasksToWake
 from headrace.types import RunEvent
 
 if TYPE_CHECKING:
@@ -75,10 +75,10 @@ class Delivery:
 
     __slots__ = (
         "__weakref__",
+        "_alarm",
         "_connection",
         "_futures",
         "_lock",
-        "_pid",
         "_pinned",
         "_prices",
         "_start_waiters",
@@ -88,6 +88,7 @@ class Delivery:
         "ended_at",
         "outcome",
         "owner",
+        "pid",
         "session",
         "started_at",
         "trace_id",
@@ -118,9 +119,12 @@ class Delivery:
             self.limit(session.plan.total_timeout)
         self._connection = connection
         self._prices = prices
-        self._pid = os.getpid() if pid is None else pid
+        self.pid = own_process.pid if pid is None else pid
+        """The process that has made the run."""
         self._waiter: Alarm | asyncio.Future[None] | None = None
         """Wakes the reader: a thread, or a task."""
+        self._alarm: Alarm | None = None
+        """What threads have waited on. It is used again."""
         # Most runs have none of the next three, all the time.
         self._start_waiters: list[Alarm | TaskAlarm] | None = None
         """Wake the threads and tasks that wait for the first event."""
@@ -159,9 +163,9 @@ class Delivery:
                 return
         finally:
             self._lock.release()
-        to_wake: TasksToWake = {}
+        to_wake = TasksToWake()
         self.ended(monotonic(), to_wake)
-        wake_tasks(to_wake)
+        to_wake.wake()
         self._connection.post_abort(self)
 
     # The I/O thread.
@@ -176,13 +180,8 @@ class Delivery:
         self._waiter = None
         if isinstance(waiter, Alarm):
             waiter.wake()
-            return
-        loop = waiter.get_loop()
-        futures = to_wake.get(loop)
-        if futures is None:
-            to_wake[loop] = [waiter]
         else:
-            futures.append(waiter)
+            to_wake.add(waiter)
 
     def ended(self, now: float, to_wake: TasksToWake) -> None:
         """The session has its ending, or the run was given up. The second call does nothing."""
@@ -208,16 +207,16 @@ class Delivery:
 
     def _ended_late(self, now: float) -> None:
         """Do the same in a thread that may wait for the lock."""
-        to_wake: TasksToWake = {}
+        to_wake = TasksToWake()
         with self._lock:
             self.ended(now, to_wake)
-        wake_tasks(to_wake)
+        to_wake.wake()
 
     # The reader.
 
     def check_process(self) -> None:
         """Raise ForkedStreamError in a child of the process that made the run."""
-        if os.getpid() != self._pid:
+        if own_process.pid != self.pid:
             raise ForkedStreamError(self.span_id)
 
     def check_may_wait(self) -> None:
@@ -236,26 +235,30 @@ class Delivery:
 
     def wait(self) -> None:
         """Wait, in a thread, until there may be something new."""
-        if is_io_thread():
-            self.check_may_wait()
-        self._waiter = waiter = Alarm()
+        alarm = self._alarm
+        if alarm is None:
+            alarm = self._alarm = Alarm()
+        self._waiter = alarm
         if self._has_news():
             self._waiter = None
             return
-        while not waiter.wait(LOOK_AFTER):
+        if thread_marks.is_io_thread:
+            self._waiter = None
+            self.check_may_wait()
+        while not alarm.wait(LOOK_AFTER):
             self.look(monotonic())
             if self._has_news():
                 return  # the I/O thread is blocked, and did not wake this thread
 
     def waiter(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None] | None:
         """Return what a task of ``loop`` must await until there may be something new. None: there is something already."""
-        if is_io_thread():
-            self.check_may_wait()
         self._waiter = future = loop.create_future()
         if self._has_news():
             self._waiter = None
             return None
-        self._connection.task_waits(loop)
+        if thread_marks.is_io_thread:
+            self._waiter = None
+            self.check_may_wait()
         return future
 
     async def wait_async(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -353,12 +356,14 @@ class Delivery:
         if isinstance(waiter, Alarm):
             waiter.wake()
         elif waiter is not None:
-            wake_tasks({waiter.get_loop(): [waiter]})
+            to_wake = TasksToWake()
+            to_wake.add(waiter)
+            to_wake.wake()
         self._wake_start_waiters()
 
     def abandon(self) -> None:
         """Abort the run: its stream, iterators and result were dropped. Takes no lock, because a finalizer calls this."""
-        if os.getpid() == self._pid and self.outcome.abandon():
+        if own_process.pid == self.pid and self.outcome.abandon():
             self._connection.post_abort(self)
 
     @contextlib.contextmanager
@@ -381,7 +386,7 @@ class Delivery:
     def _wake_start_waiters(self) -> None:
         """Wake all that wait for the start. Called only after it: an alarm that is added meanwhile may be missed."""
         waiters, self._start_waiters = self._start_waiters, None
-        for alarm in waiters or ():
+        for alarm in tuple(waiters or ()):  # whoever is woken removes its alarm from the list meanwhile
             alarm.wake()
 
     def _has_started(self) -> bool:
@@ -397,7 +402,7 @@ class Delivery:
 
     def _has_news(self) -> bool:
         outcome = self.outcome
-        return outcome.has_ended or outcome.is_aborted or len(self.session.events) > self.credit.taken
+        return len(self.session.events) > self.credit.taken or outcome.has_ended or outcome.is_aborted
 
 
 def _resolve(references: list[weakref.ref[Any]], result: ResultOrError) -> None:

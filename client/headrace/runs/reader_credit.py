@@ -29,8 +29,10 @@ class ReaderCredit:
     __slots__ = (
         "_arrived",
         "_arrived_characters",
-        "_settled",
-        "_settled_characters",
+        "_ask_at",
+        "_ask_at_characters",
+        "_give_at",
+        "_give_at_characters",
         "character_limit",
         "reads_all",
         "sequence_limit",
@@ -50,20 +52,19 @@ class ReaderCredit:
         self.taken_characters = 0
         self._arrived = 0
         self._arrived_characters = 0
-        # What had been taken when credit was given, or asked for, last.
-        self._settled = 0
-        self._settled_characters = 0
+        # How much is taken when credit is due, and when the reader asks for it.
+        self._give_at = _GIVE_EVENTS
+        self._give_at_characters = _GIVE_CHARACTERS
+        self._ask_at = _ASK_EVENTS
+        self._ask_at_characters = _ASK_CHARACTERS
 
     def take(self, batch: Sequence[RunEvent]) -> bool:
         """The reader has taken ``batch``, which is not empty. Returns whether it must ask the I/O thread for credit."""
-        self.taken += len(batch)
-        first = batch[0]
+        count, first = len(batch), batch[0]
+        self.taken += count
         # One piece of text is the common case, and costs no further call.
-        self.taken_characters += len(first) if type(first) is str and len(batch) == 1 else characters(batch)
-        if (
-            self.taken - self._settled < _ASK_EVENTS
-            and self.taken_characters - self._settled_characters < _ASK_CHARACTERS
-        ):
+        self.taken_characters += len(first) if count == 1 and type(first) is str else characters(batch)
+        if self.taken < self._ask_at and self.taken_characters < self._ask_at_characters:
             return False
         self._settle()
         return True
@@ -73,29 +74,27 @@ class ReaderCredit:
         if self.reads_all:
             self._arrived_characters += characters(events[self._arrived :])
             self._arrived = len(events)
-            taken, taken_characters = self._arrived, self._arrived_characters
-        else:
-            taken, taken_characters = self.taken, self.taken_characters
-        return (
-            taken + WINDOW_EVENTS - self.sequence_limit >= _GIVE_EVENTS
-            or taken_characters + WINDOW_CHARACTERS - self.character_limit >= _GIVE_CHARACTERS
-        )
+            return self._arrived >= self._give_at or self._arrived_characters >= self._give_at_characters
+        return self.taken >= self._give_at or self.taken_characters >= self._give_at_characters
 
     def give(self) -> None:
         """Raise both limits: a whole window, counted from what was taken."""
         if self.reads_all:
-            self.sequence_limit = self._arrived + WINDOW_EVENTS
-            self.character_limit = self._arrived_characters + WINDOW_CHARACTERS
+            self._give(self._arrived, self._arrived_characters)
         else:
-            self.sequence_limit = self.taken + WINDOW_EVENTS
-            self.character_limit = self.taken_characters + WINDOW_CHARACTERS
+            self._give(self.taken, self.taken_characters)
         self._settle()
 
     def restart(self) -> None:
         """The run begins again on another worker. Nothing of it has arrived, so nothing was taken."""
-        self.sequence_limit = WINDOW_EVENTS
-        self.character_limit = WINDOW_CHARACTERS
+        self._give(0, 0)
+
+    def _give(self, taken: int, taken_characters: int) -> None:
+        self.sequence_limit = taken + WINDOW_EVENTS
+        self.character_limit = taken_characters + WINDOW_CHARACTERS
+        self._give_at = taken + _GIVE_EVENTS
+        self._give_at_characters = taken_characters + _GIVE_CHARACTERS
 
     def _settle(self) -> None:
-        self._settled = self.taken
-        self._settled_characters = self.taken_characters
+        self._ask_at = self.taken + _ASK_EVENTS
+        self._ask_at_characters = self.taken_characters + _ASK_CHARACTERS

@@ -83,7 +83,7 @@ class RowRun:
         with self._ended.lock:
             if not self.outcome.give_up(error):
                 return
-        self.ended(monotonic(), {})
+        self.ended(monotonic(), TasksToWake())
         self._ended.connection.post_abort(self)
 
     def abandon(self) -> None:

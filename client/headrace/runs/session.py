@@ -234,13 +234,15 @@ class Session:
 
     def chunk(self, epoch: int, chunk: Chunk) -> list[Command]:
         """Events arrived."""
-        if self.phase is not Phase.RUNNING or not self._is_current(epoch, chunk.attempt):
+        lease, events = self.lease, self.events
+        # As _is_current, without a call for each chunk.
+        if self.phase is not Phase.RUNNING or lease is None or epoch != lease.epoch or chunk.attempt != self.attempt:
             return _NOTHING
-        if chunk.sequence != len(self.events):
-            reason = f"run {self.plan.span_id}: chunk {chunk.sequence} arrived where {len(self.events)} was due"
+        if chunk.sequence != len(events):
+            reason = f"run {self.plan.span_id}: chunk {chunk.sequence} arrived where {len(events)} was due"
             return [self._abort_message("close"), *self._end(RemoteProtocolError(reason))]
-        self.events.extend(chunk.events)
-        return _NOTHING
+        events += chunk.events
+        return self.give_credit() if self.credit.is_due(events) else _NOTHING
 
     def ended(self, epoch: int, terminal: Terminal, now: float) -> list[Command]:
         """The worker's terminal message arrived."""

@@ -3,15 +3,60 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from headrace.process.callbacks import is_io_thread
 
 if TYPE_CHECKING:
     import asyncio
 
-TasksToWake = dict["asyncio.AbstractEventLoop", list["asyncio.Future[None]"]]
-"""What tasks wait on, by the loop of the task."""
+
+class Turns(Protocol):
+    """Whose turns these are: the reactor."""
+
+    turn_loop: asyncio.AbstractEventLoop | None
+    """The event loop that has a turn in its own thread just now. None while another thread has it."""
+
+    def offer(self, loop: asyncio.AbstractEventLoop, /) -> None:
+        """A task of ``loop``, which runs in this thread, was woken by another thread."""
+
+
+class TasksToWake:
+    """The tasks to wake after a turn. A task of the loop that has the turn is woken at once: it runs after the turn.
+
+    ``turns``: None outside of turns.
+    """
+
+    __slots__ = ("_turns", "futures")
+
+    def __init__(self, turns: Turns | None = None) -> None:
+        self._turns = turns
+        self.futures: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+        """What tasks of other loops wait on, by the loop of the task."""
+
+    def add(self, future: asyncio.Future[None]) -> None:
+        """Wake the task that waits on ``future``."""
+        loop = future.get_loop()
+        if self._turns is not None and loop is self._turns.turn_loop:
+            if not future.done():
+                future.set_result(None)
+        else:
+            self.futures.setdefault(loop, []).append(future)
+
+    def wake(self) -> None:
+        """Wake the tasks of other loops soon, each loop once. May be called from any thread."""
+        to_wake, self.futures = self.futures, {}
+        for loop, futures in to_wake.items():
+            with contextlib.suppress(Exception):  # the loop is closed, and has no task left to wake
+                loop.call_soon_threadsafe(self._resolve, loop, futures)
+
+    def _resolve(self, loop: asyncio.AbstractEventLoop, futures: list[asyncio.Future[None]]) -> None:
+        """Wake tasks of ``loop``, in its thread."""
+        if self._turns is not None:
+            self._turns.offer(loop)
+        for future in futures:
+            if not future.done():
+                future.set_result(None)
 
 
 class TaskAlarm:
@@ -25,13 +70,12 @@ class TaskAlarm:
 
     def wake(self) -> None:
         """Wake the task soon."""
-        _wake_loop(self.loop, [self.future])
+        with contextlib.suppress(Exception):  # the loop is closed, and has no task left to wake
+            self.loop.call_soon_threadsafe(self._resolve)
 
-
-def wake_tasks(to_wake: TasksToWake) -> None:
-    """Wake tasks soon, from any thread."""
-    for loop, futures in to_wake.items():
-        _wake_loop(loop, futures)
+    def _resolve(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
 
 
 def is_own_turn(loop: asyncio.AbstractEventLoop) -> bool:
@@ -41,17 +85,3 @@ def is_own_turn(loop: asyncio.AbstractEventLoop) -> bool:
     from asyncio import _get_running_loop  # a program without tasks does not import it
 
     return _get_running_loop() is loop
-
-
-def _wake_loop(loop: asyncio.AbstractEventLoop, futures: list[asyncio.Future[None]]) -> None:
-    if is_own_turn(loop):
-        _resolve(futures)
-        return
-    with contextlib.suppress(Exception):  # the loop is closed, and has no task left to wake
-        loop.call_soon_threadsafe(_resolve, futures)
-
-
-def _resolve(futures: list[asyncio.Future[None]]) -> None:
-    for future in futures:
-        if not future.done():
-            future.set_result(None)

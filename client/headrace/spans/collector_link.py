@@ -19,7 +19,7 @@ from headrace.spans.encoded_span import encode_bounded
 from headrace.spans.outbox import SpanOutbox
 from headrace.spans.span import Span
 from headrace.transport.frame_socket import FrameSocket
-from headrace.transport.link import RETRY_DELAY, Link, hello_of
+from headrace.transport.link import RETRY_DELAY, Link, hello_of, one_by_one
 from headrace.wire.codec import from_collector
 from headrace.wire.messages import (
     Flush,
@@ -141,7 +141,7 @@ class CollectorLink:
             partial(hello_of, self._role),
             self._epoch,
             from_collector,
-            self._handle,
+            one_by_one(self._handle),
             self._lost,
             waits=False,
         )

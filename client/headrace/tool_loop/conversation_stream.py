@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 
 from headrace.errors import ForkedStreamError, StreamConsumedError
+from headrace.process.own_process import own_process
 from headrace.streams import Stream
 from headrace.text.foreign_attributes import knows_foreign_attributes
 from headrace.tool_loop.tool_conversation import ToolConversation
@@ -22,7 +22,7 @@ class ConversationStream:
         self._conversation = conversation
         self._span_id = first.span_id
         self._trace_id = first.trace_id
-        self._pid = os.getpid()
+        self._pid = own_process.pid
         self._consumed = threading.Lock()
         self._handle = _Handle(abort)
 
@@ -46,7 +46,7 @@ class ConversationStream:
 
     def check_process(self) -> None:
         """Raise ForkedStreamError in a child of the process that made the stream."""
-        if os.getpid() != self._pid:
+        if own_process.pid != self._pid:
             raise ForkedStreamError(self.span_id)
 
     def consume(self) -> None:
@@ -65,12 +65,12 @@ class _Handle:
 
     def __init__(self, abort: Callable[[], None]) -> None:
         self._abort: Callable[[], None] | None = abort
-        self._pid = os.getpid()
+        self._pid = own_process.pid
 
     def release(self) -> None:
         """Abort no more."""
         self._abort = None
 
     def __del__(self) -> None:
-        if self._abort is not None and os.getpid() == self._pid:
+        if self._abort is not None and own_process.pid == self._pid:
             self._abort()

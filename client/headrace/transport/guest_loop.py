@@ -12,6 +12,8 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from headrace.process.own_process import own_process
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -62,9 +64,9 @@ class GuestLoop:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, turn: Callable[[GuestLoop], bool]) -> None:
-        self._loop = weakref.ref(loop)
+        self.loop = weakref.ref(loop)
         self._turn = turn
-        self._pid = os.getpid()
+        self._pid = own_process.pid
         # The loop keeps this object as long as it watches the descriptor. So the number is not used for another file meanwhile.
         self._fd = os.dup(fd)
         self._is_registered = False
@@ -83,7 +85,7 @@ class GuestLoop:
 
     def begin(self, now: float) -> bool:
         """Watch the descriptor from now on. Return False if the loop cannot."""
-        loop = self._loop()
+        loop = self.loop()
         if loop is None or self._failures >= _MAX_FAILURES:
             return False
         self._thread = threading.get_ident()
@@ -104,7 +106,7 @@ class GuestLoop:
         if threading.get_ident() != self._thread:
             return False
         if not self._is_scheduled:
-            loop = self._loop()
+            loop = self.loop()
             try:
                 if loop is None:
                     return False
@@ -128,13 +130,13 @@ class GuestLoop:
 
     def _come(self) -> None:
         self._is_scheduled = False
-        if os.getpid() == self._pid:
+        if own_process.pid == self._pid:
             self.turns += 1
             self._turn(self)  # if this is not the guest any more, the reactor's own thread has made the calls
 
     def _readable(self) -> None:
         self.turns += 1
-        if os.getpid() != self._pid or not self._turn(self):
+        if own_process.pid != self._pid or not self._turn(self):
             self._is_registered = False
-            if (loop := self._loop()) is not None:
+            if (loop := self.loop()) is not None:
                 loop.remove_reader(self._fd)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -53,10 +53,21 @@ def _log_unreadable(error: ProtocolError) -> None:
     log(logger, logging.ERROR, "message cannot be read", error=error)
 
 
+def one_by_one(received: Callable[[M], None]) -> Callable[[list[M]], None]:
+    """Return what calls ``received`` with each message of a frame."""
+
+    def receive(messages: list[M]) -> None:
+        for message in messages:
+            received(message)
+
+    return receive
+
+
 class Link(Generic[M]):
     """One connection to one peer, from :meth:`open` until the peer has gone or :meth:`close`.
 
-    ``dial`` makes a socket, which checks whose process listens. ``hello`` is said first. ``received`` is called with each message.
+    ``dial`` makes a socket, which checks whose process listens. ``hello`` is said first. ``received`` is called with the messages of
+    each frame.
     ``ended`` is called once, when the peer has gone or is refused: after its last message, and not after :meth:`close`. Then the
     link closes itself. ``unreadable`` is called for a frame that cannot be decoded; by default the frame is logged and left out.
 
@@ -70,7 +81,7 @@ class Link(Generic[M]):
         hello: Callable[[], Hello],
         epoch: int,
         decoder: FrameDecoder[M],
-        received: Callable[[M], None],
+        received: Callable[[list[M]], None],
         ended: Callable[[], None],
         *,
         waits: bool = True,
@@ -134,7 +145,7 @@ class Link(Generic[M]):
             if not self._waits:
                 raise
         again = self._dial if self._waits else None
-        self._connector = Connector(self._loop, socket, again, self._received_frames, self._peer_ended)
+        self._connector = Connector(self._loop, socket, again, self._take, self._peer_ended)
         self.send([self._hello()])
 
     def send(self, messages: Sequence[msgspec.Struct]) -> None:
@@ -151,32 +162,26 @@ class Link(Generic[M]):
             self._history.frame("sent", messages)
         connector.send(frame)
 
-    def _received_frames(self, frames: Iterable[bytes]) -> None:
-        self._take(iter(frames))
-
-    def _take(self, frames: Iterator[bytes]) -> None:
+    def _take(self, frames: Sequence[bytes]) -> None:
+        """Hand over the messages of the frames that have come."""
+        left = iter(frames)
         try:
-            for frame in frames:
+            for frame in left:
                 if self._connector is None:
                     return
-                self._take_frame(frame)
+                try:
+                    self.peer_epoch, messages = self._decode(frame)
+                except ProtocolError as error:
+                    self._unreadable(error)
+                    continue
+                if self._history is not None:
+                    self._history.frame("received", messages, self.peer_epoch)
+                if self._welcome is None:
+                    self._welcome = next((said for said in messages if isinstance(said, Welcome)), None)
+                self._received(messages)
         except BaseException:
-            self._loop.call_soon(partial(self._take, frames))  # an error of one message does not lose the others
+            self._loop.call_soon(partial(self._take, [*left]))  # an error of one frame does not lose the others
             raise
-
-    def _take_frame(self, frame: bytes) -> None:
-        try:
-            self.peer_epoch, messages = self._decode(frame)
-        except ProtocolError as error:
-            self._unreadable(error)
-            return
-        if self._history is not None:
-            self._history.frame("received", messages, self.peer_epoch)
-        if self._welcome is None:
-            self._welcome = next((said for said in messages if isinstance(said, Welcome)), None)
-        received = self._received
-        for message in messages:
-            received(message)
 
     def close(self, linger: float = 0.0) -> None:
         """Close; may be called twice. ``linger`` is how long frames may take to leave, in seconds."""
@@ -195,7 +200,8 @@ class Link(Generic[M]):
 class StandingLink(Generic[M]):
     """A link that stays: when the peer has gone, it connects again, to the same peer or to its successor.
 
-    ``peer`` is the peer's role, for the log. The other arguments are those of :class:`Link`. ``opened`` is called after each
+    ``peer`` is the peer's role, for the log. The other arguments are those of :class:`Link`, but ``received`` is called with each
+    message. ``opened`` is called after each
     hello: a new peer knows nothing of what was said before. ``heartbeat`` makes the message of :meth:`beat`. The owner beats at times that
     it has other work too, so that an idle process wakes up once for all of it.
     """
@@ -237,7 +243,13 @@ class StandingLink(Generic[M]):
             return
         self._is_dismissed = False
         link = Link(
-            self._loop, self._dial, self._hello, self._epoch, self._decoder, self._hand_over, self._connection_ended
+            self._loop,
+            self._dial,
+            self._hello,
+            self._epoch,
+            self._decoder,
+            one_by_one(self._hand_over),
+            self._connection_ended,
         )
         try:
             link.open()

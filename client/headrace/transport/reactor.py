@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from headrace.process.callbacks import is_io_thread, log, thread_marks
+from headrace.process.callbacks import log, thread_marks
 from headrace.process.clock import monotonic
 from headrace.process.watchdog import Alarm
 from headrace.transport.guest_loop import GUEST_CHECK, GUEST_GRACE, GuestLoop, Offers
@@ -51,6 +51,8 @@ class Reactor:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._watched: dict[int, _Watched] = {}
+        self._gone: set[int] = set()
+        """Descriptors that are not watched any more since the last turn began. What the kernel has said about them counts no more."""
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -71,7 +73,10 @@ class Reactor:
         self._offers = Offers()
         # Only the thread of run() changes the guest. A candidate is the guest once that thread has left its wait.
         self._guest: GuestLoop | None = None
+        self._guest_loop: asyncio.AbstractEventLoop | None = None
         self._candidate: GuestLoop | None = None
+        self.turn_loop: asyncio.AbstractEventLoop | None = None
+        """The guest's event loop while it has a turn, else None: the loop whose thread this is."""
         self._look_at = 0.0
         """When that thread looks next whether the guest has had a turn."""
         self._turns_seen = 0
@@ -149,6 +154,7 @@ class Reactor:
         events = (_READ if reader is not None else 0) | (_WRITE if writer is not None else 0)
         if not events:
             if self._watched.pop(fd, None) is not None:
+                self._gone.add(fd)
                 with contextlib.suppress(OSError, ValueError):  # it was closed already, or the reactor was
                     self._epoll.unregister(fd)
             return
@@ -174,7 +180,7 @@ class Reactor:
                 else:
                     self._watch_guest(self._guest)
         finally:
-            self._guest = None
+            self._guest = self._guest_loop = None
             self.has_ended = True
             with self._turn:  # a guest may have its last turn
                 self.close()
@@ -189,15 +195,29 @@ class Reactor:
 
     def _run(self, ready: Sequence[tuple[int, int]], *, is_guests: bool = False) -> None:
         """Run the callbacks that are due. A guest leaves the timers out: an exception of a signal handler must not lose one."""
-        watched = self._watched
-        known = [(fd, events, watched.get(fd, _NOTHING)) for fd, events in ready]
-        for fd, events, actions in known:
+        watched, gone = self._watched, self._gone
+        gone.clear()
+        for fd, events in ready:
             # An earlier callback of this turn may have closed the descriptor, and even have opened another one with the same number.
-            reader, writer = actions
-            if reader is not None and events & _IS_READABLE and watched.get(fd) is actions:
-                self._guard(reader)
-            if writer is not None and events & _TAKES_BYTES and watched.get(fd) is actions:
+            reader = None if fd in gone else watched.get(fd, _NOTHING)[0]
+            if reader is not None and events & _IS_READABLE:
+                try:  # as _guard does: there is a read for each chunk
+                    reader()
+                except Exception as error:  # noqa: BLE001 - any exception
+                    _log_failure(error)
+            if events & _TAKES_BYTES and fd not in gone and (writer := watched.get(fd, _NOTHING)[1]) is not None:
                 self._guard(writer)
+        if self._calls:
+            self._run_calls()
+        if self._timers and not is_guests:
+            self._run_timers()
+        for action in self._turn_end:
+            try:
+                action()
+            except Exception as error:  # noqa: BLE001 - any exception
+                _log_failure(error)
+
+    def _run_calls(self) -> None:
         calls = self._calls
         for _ in range(len(calls)):
             action = calls.popleft()
@@ -207,10 +227,6 @@ class Reactor:
                 # A signal handler of the program has raised in the thread of the guest. The action may not have run.
                 calls.appendleft(action)
                 raise
-        if not is_guests:
-            self._run_timers()
-        for action in self._turn_end:
-            self._guard(action)
 
     # A guest: see guest_loop.py.
 
@@ -232,6 +248,7 @@ class Reactor:
         """Have the candidate as the guest."""
         guest, self._candidate = self._candidate, None
         if guest is not None:
+            self._guest_loop = guest.loop()
             self._guest = guest
             self._look_at = monotonic() + GUEST_CHECK
             self._turns_seen = guest.turns
@@ -244,27 +261,29 @@ class Reactor:
 
         If a signal handler of the program raises KeyboardInterrupt or SystemExit meanwhile, so does this.
         """
-        if self._guest is not guest:
-            return self._candidate is guest
-        if is_io_thread() or self._turn.locked():
-            return True  # another thread has a turn, or a finalizer in a turn of this thread has run the loop
-        # A signal handler may raise between any two steps here: so each step that must not be left out is the first of a block.
         marks = thread_marks
+        if self._turn.locked() or marks.is_io_thread:
+            # Another thread has a turn, or a finalizer in a turn of this thread has run the loop.
+            return guest is self._guest or guest is self._candidate
+        # A signal handler may raise between any two steps here: so each step that must not be left out is the first of a block.
         with self._turn:
+            if self._guest is not guest:
+                return self._candidate is guest
             try:
-                if self._guest is not guest:
-                    return self._candidate is guest
                 marks.is_io_thread = True
-                marks.interrupt = None
+                self.turn_loop = self._guest_loop
                 self._is_idle = False
                 self._run(self._epoll.poll(0.0), is_guests=True)
             finally:
                 marks.is_io_thread = False
+                self.turn_loop = None
                 self._is_idle = True
         if self._calls:
             self._wake_next()
-        if marks.interrupt is not None:
-            raise marks.interrupt
+        interrupt = marks.interrupt
+        if interrupt is not None:
+            marks.interrupt = None
+            raise interrupt
         return True
 
     def _watch_guest(self, guest: GuestLoop) -> None:
@@ -302,7 +321,7 @@ class Reactor:
         return bool(self._calls) or bool(self._epoll.poll(0.0))
 
     def _take_back(self) -> None:
-        self._guest = None
+        self._guest = self._guest_loop = None
         self._offers.pause(monotonic())
 
     def close(self) -> None:
@@ -319,8 +338,6 @@ class Reactor:
         return min(max(first[0][0] - monotonic(), 0.0), _MAX_WAIT) if first else _MAX_WAIT
 
     def _run_timers(self) -> None:
-        if not self._timers:
-            return
         now = monotonic()
         while self._timers and self._timers[0][0] <= now:
             self._guard(heapq.heappop(self._timers)[2])
@@ -335,7 +352,11 @@ class Reactor:
         try:
             action()
         except Exception as error:  # noqa: BLE001 - any exception
-            log(logger, logging.ERROR, "callback failed", error=error)
+            _log_failure(error)
+
+
+def _log_failure(error: Exception) -> None:
+    log(logger, logging.ERROR, "callback failed", error=error)
 
 
 class GuardedLoop:

@@ -59,13 +59,14 @@ class FrameParser:
         "_flags",
         "_greeting",
         "_head",
+        "_is_plain",
         "_limit",
-        "_missing",
         "_parts",
         "_peer_types",
         "breach",
         "held",
         "is_ready",
+        "missing",
         "replies",
     )
 
@@ -73,10 +74,12 @@ class FrameParser:
         self._limit = limit
         self._peer_types = peer_types
         self._greeting = b""
+        self._is_plain = False  # whether the next bytes are those of whole frames: see _go_on
         self._head = b""
         self._flags = 0
         self._parts: list[bytes] = []
-        self._missing = 0
+        self.missing = 0
+        """Bytes that the incomplete frame still needs."""
         self.is_ready = False
         """Whether the handshake is complete."""
         self.breach = ""
@@ -86,20 +89,55 @@ class FrameParser:
         self.replies: list[bytes] = []
         """Encoded commands that must be sent in answer."""
 
-    @property
-    def missing(self) -> int:
-        """Bytes that the incomplete frame still needs."""
-        return self._missing
-
     def received(self, data: bytes) -> list[bytes]:
         """Take bytes. Return the frames that are complete now."""
+        if not self._is_plain:
+            return self._go_on(data)
+        size = len(data) - _SHORT_HEAD
+        if size >= 0 and not data[0] and data[1] == size <= self._limit:
+            return [data[_SHORT_HEAD:]]  # one short frame, as most reads have
+        frames: list[bytes] = []
+        self._split(data, frames)
+        return frames
+
+    def _split(self, data: bytes, frames: list[bytes]) -> None:
+        """Add the frames in ``data``, which begins with the header of one. Keep what is not complete."""
+        position, size = 0, len(data)
+        while position < size and not self.breach:
+            flags = data[position]
+            head = _LONG_HEAD if flags & _LONG else _SHORT_HEAD
+            start = position + head
+            if start > size:
+                self._head = data[position:]
+                break
+            length = data[position + 1] if head == _SHORT_HEAD else int.from_bytes(data[position + 1 : start], "big")
+            if flags & ~_LONG or length > self._limit:
+                self.breach = self._wrong(flags, length)
+                if self.breach:
+                    break
+            end = start + length
+            if end > size:
+                self._flags = flags
+                self._parts.append(data[start:])
+                self.missing = end - size
+                self.held = size - start
+                break
+            if flags & _COMMAND or not self.is_ready:
+                self._whole(flags, data[start:end], frames)
+            else:
+                frames.append(data[start:end])
+            position = end
+        self._is_plain = not (self.missing or self._head or self.breach) and self.is_ready
+
+    def _go_on(self, data: bytes) -> list[bytes]:
+        """Take bytes before the handshake is complete, after the rules were broken, or if the last bytes ended within a frame."""
         frames: list[bytes] = []
         if self.breach:
             return frames
         if len(self._greeting) < _GREETING:
             data = self._greet(data)
-        elif self._missing:
-            data = self._go_on(data, frames)
+        elif self.missing:
+            data = self._complete(data, frames)
         elif self._head:
             data, self._head = self._head + data, b""
         self._split(data, frames)
@@ -117,47 +155,20 @@ class FrameParser:
             self.breach = "its mechanism is not NULL"
         return data[count:]
 
-    def _go_on(self, data: bytes, frames: list[bytes]) -> bytes:
+    def _complete(self, data: bytes, frames: list[bytes]) -> bytes:
         """Add bytes to the incomplete frame. Return the bytes behind it."""
-        missing = self._missing
+        missing = self.missing
         if len(data) < missing:
             self._parts.append(data)
-            self._missing -= len(data)
+            self.missing -= len(data)
             self.held += len(data)
             return b""
         self._parts.append(data[:missing])
         body = b"".join(self._parts)
         self._parts.clear()
-        self._missing = self.held = 0
+        self.missing = self.held = 0
         self._whole(self._flags, body, frames)
         return data[missing:]
-
-    def _split(self, data: bytes, frames: list[bytes]) -> None:
-        position, size = 0, len(data)
-        while position < size and not self.breach:
-            flags = data[position]
-            head = _LONG_HEAD if flags & _LONG else _SHORT_HEAD
-            start = position + head
-            if start > size:
-                self._head = data[position:]
-                return
-            length = data[position + 1] if head == _SHORT_HEAD else int.from_bytes(data[position + 1 : start], "big")
-            if flags & ~_LONG or length > self._limit:
-                self.breach = self._wrong(flags, length)
-                if self.breach:
-                    return
-            end = start + length
-            if end > size:
-                self._flags = flags
-                self._parts.append(data[start:])
-                self._missing = end - size
-                self.held = size - start
-                return
-            if flags & _COMMAND or not self.is_ready:
-                self._whole(flags, data[start:end], frames)
-            else:
-                frames.append(data[start:end])
-            position = end
 
     def _wrong(self, flags: int, length: int) -> str:
         """Return what is wrong with a frame's header, or an empty text."""

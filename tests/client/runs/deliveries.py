@@ -7,7 +7,7 @@ import time
 from headrace.runs.delivery import Delivery
 from headrace.runs.run_plan import RunPlan
 from headrace.runs.session import Session
-from headrace.runs.task_alarm import TasksToWake, wake_tasks
+from headrace.runs.task_alarm import TasksToWake
 from headrace.types import RunEvent, Usage
 from headrace.wire.messages import Chunk, Finished, Grant
 
@@ -46,15 +46,15 @@ class FakeRun:
     def says(self, *events: RunEvent, attempt: int = 1) -> None:
         session = self.delivery.session
         session.chunk(_EPOCH, Chunk(SPAN, attempt, len(session.events), list(events)))
-        to_wake: TasksToWake = {}
+        to_wake = TasksToWake()
         self.delivery.arrived(to_wake)
-        wake_tasks(to_wake)
+        to_wake.wake()
 
     def ends(self) -> None:
         session = self.delivery.session
         length = sum(len(event) for event in session.events if isinstance(event, str))
         usage = Usage(1, 2, 3, source="provider")
         session.ended(_EPOCH, Finished(SPAN, 1, len(session.events), length, "stop", "stop", usage, [], "gpt-4o"), 0.0)
-        to_wake: TasksToWake = {}
+        to_wake = TasksToWake()
         self.delivery.ended(time.monotonic(), to_wake)
-        wake_tasks(to_wake)
+        to_wake.wake()

@@ -12,6 +12,7 @@ import pytest
 
 from headrace.errors import EngineUnavailableError, HeadraceError
 from headrace.runs.call_result import await_result, wait_for_result
+from headrace.runs.task_alarm import TasksToWake
 from headrace.types import RunLocalResult
 from tests.client.runs.deliveries import FakeRun
 from tests.waiting import wait_until
@@ -19,7 +20,7 @@ from tests.waiting import wait_until
 
 def close_client(run: FakeRun) -> None:
     run.delivery.abandon()
-    run.delivery.arrived({})
+    run.delivery.arrived(TasksToWake())
 
 
 ACTS: dict[str, Callable[[FakeRun], object]] = {

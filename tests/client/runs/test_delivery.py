@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from headrace.errors import EngineUnavailableError, RunError, RunTimeoutError
 from headrace.runs.delivery import RunHandle
 from headrace.runs.result_future import ResultFuture
+from headrace.runs.task_alarm import TasksToWake
 from headrace.types import RunEvent, RunLocalResult
 from headrace.wire.messages import WINDOW_CHARACTERS, WINDOW_EVENTS, Aborted
 from tests.client.runs.deliveries import FakeRun
@@ -38,14 +39,20 @@ def test_events_are_taken_once_and_in_order() -> None:
 
 
 def test_credit_is_asked_for_before_the_window_is_used_up() -> None:
-    run = FakeRun()
-    run.says(*["x"] * (WINDOW_EVENTS * 3 // 4 - 1))
-    run.delivery.take()
-    assert run.connection.credits == 0
-    run.says("x")
-    run.delivery.take()
+    for count, asked in ((WINDOW_EVENTS * 3 // 4 - 1, 0), (WINDOW_EVENTS * 3 // 4, 1)):
+        run = FakeRun()
+        run.says(*["x"] * count)
+        run.delivery.take()
+        assert run.connection.credits == asked
 
-    assert run.connection.credits == 1
+
+def test_credit_that_is_given_when_events_arrive_is_not_asked_for() -> None:
+    run = FakeRun()
+    for _ in range(2 * WINDOW_EVENTS):
+        run.says("x")
+        run.delivery.take()
+
+    assert run.connection.credits == 0
 
 
 def test_credit_counts_characters_too() -> None:
@@ -206,14 +213,14 @@ def test_a_task_wakes_for_events_for_the_end_and_for_an_abort() -> None:
             loop = asyncio.get_running_loop()
             waiting = asyncio.ensure_future(run.delivery.wait_async(loop))
             await asyncio.sleep(0)
-            to_wake: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+            to_wake = TasksToWake()
             if act == "abort":
                 run.delivery.abort()
             else:
                 run.delivery.session.events.append("x")
                 run.delivery.arrived(to_wake)
-                assert list(to_wake) == [loop]
-                to_wake[loop][0].set_result(None)
+                assert list(to_wake.futures) == [loop]
+                to_wake.futures[loop][0].set_result(None)
             await asyncio.wait_for(waiting, 5)
 
     asyncio.run(main())

@@ -12,6 +12,7 @@ from headrace.runs.open_runs import OpenRun
 from headrace.runs.row_run import EndedRuns, RowRun
 from headrace.runs.run_plan import RunPlan
 from headrace.runs.session import Session
+from headrace.runs.task_alarm import TasksToWake
 from headrace.types import Message, RunLocalResult, Usage
 from headrace.wire.messages import Finished, Grant, Status
 from tests.waiting import wait_until
@@ -58,14 +59,14 @@ def finish(run: RowRun) -> None:
     usage = Usage(1, 2, 3, source="provider")
     answer = Message(role="assistant", content="yes")
     run.session.ended(7, Finished(run.span_id, 1, 0, 0, "stop", "stop", usage, [], "gpt-4o", answer), 0.0)
-    run.ended(time.monotonic(), {})
+    run.ended(time.monotonic(), TasksToWake())
 
 
 def test_a_run_that_ends_has_its_result_and_is_handed_over_once() -> None:
     ended, _ = ended_runs()
     run = running(ended)
     finish(run)
-    run.ended(time.monotonic(), {})
+    run.ended(time.monotonic(), TasksToWake())
     run.give_up(RunError("sp_1", "too late"))
 
     assert ended.take() == [run]
@@ -104,7 +105,7 @@ def test_a_run_whose_client_was_closed_says_so() -> None:
     run = running(ended)
     run.abandon()
     run.session.stop(0.0, "close")
-    run.ended(time.monotonic(), {})
+    run.ended(time.monotonic(), TasksToWake())
 
     assert isinstance(run.result(PRICES), EngineUnavailableError)
     assert connection.aborted == ["sp_1"]

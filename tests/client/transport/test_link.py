@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from headrace.transport.link import RETRY_DELAY, Link, StandingLink
+from headrace.transport.link import RETRY_DELAY, Link, StandingLink, one_by_one
 from headrace.transport.reactor import Reactor
 from headrace.transport.router import Router
 from headrace.transport.unix_dealer import UnixDealer
@@ -82,7 +82,7 @@ def peer(tmp_path: Path) -> Iterator[OtherEnd]:
 def connect(
     peer: OtherEnd, received: Callable[[FromCollector], None], ended: Callable[[], None]
 ) -> Link[FromCollector]:
-    link = Link(peer.reactor, peer.dealer, lambda: HELLO, EPOCH, from_collector, received, ended)
+    link = Link(peer.reactor, peer.dealer, lambda: HELLO, EPOCH, from_collector, one_by_one(received), ended)
     link.open()
     peer.until(lambda: peer.heard == [HELLO])
     return link

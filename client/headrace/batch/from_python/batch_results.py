@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from types import TracebackType
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self
 
 from headrace.batch.from_python.batch_result import BatchResult, T_co
 from headrace.errors import BatchError
+from headrace.process.own_process import own_process
 
 if TYPE_CHECKING:
     from headrace.batch.driver.progress import BatchProgress
@@ -21,7 +21,7 @@ class JobResults(Generic[T_co]):
 
     def __init__(self, job: JobThread) -> None:
         self._job = job
-        self._pid = os.getpid()
+        self._pid = own_process.pid
         self._group: Iterator[BatchResult[Any]] = iter(())
         self._is_over = False
 
@@ -38,7 +38,7 @@ class JobResults(Generic[T_co]):
 
     def __del__(self) -> None:
         # A finalizer runs in any thread: so it does not wait.
-        if not self._is_over and os.getpid() == self._pid:
+        if not self._is_over and own_process.pid == self._pid:
             self._close_job()
 
     def _close_job(self) -> None:
@@ -47,7 +47,7 @@ class JobResults(Generic[T_co]):
 
     def next_group(self) -> bool:
         """Take further results, if there are some. Raises the job's error, and StopIteration at its end."""
-        if os.getpid() != self._pid:
+        if own_process.pid != self._pid:
             raise BatchError(
                 "the results of a batch job belong to the process that started it; start a job in the child"
             )

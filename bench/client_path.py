@@ -1,0 +1,159 @@
+"""Counts what the client executes for one chunk, from the readable socket to the reader's next wait: for a task, and for a thread.
+
+``python -m bench.client_path``. No engine runs: this process is the worker too, on a real socket, and nothing of that is counted.
+Each chunk comes alone, and wakes a reader that waits. The figures are Python's instructions and calls, the same on every machine.
+
+* A task: its event loop (uvloop) is the guest of the reactor, and reads the socket itself. uvloop's own work is not counted.
+* A thread: the I/O thread's turn and the reader's part, together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+import uvloop
+
+from bench.pure_path import Counter, Counts
+from headrace.async_streams import AsyncLocalStream
+from headrace.connections.connection import Connection
+from headrace.connections.engine_source import ExternalEngine
+from headrace.process.callbacks import mark_io_thread
+from headrace.runs.delivery import Delivery
+from headrace.runs.run_plan import RunPlan
+from headrace.runs.session import Session
+from headrace.streams import LocalStream
+from headrace.transport.reactor import Reactor
+from headrace.transport.zmtp import ROUTER, frame_head, opening
+from headrace.wire.codec import encode_frame
+from headrace.wire.messages import CAPABILITIES, PROTOCOL_MINOR, Chunk, Grant, Welcome
+
+_SPAN, _EPOCH = "sp_0123456789abcdef", 7
+_WARM_UP, _CHUNKS = 20, 50
+
+
+class OwnWorker:
+    """A client with one run on a worker. The worker is this process."""
+
+    def __init__(self, reactor: Reactor, directory: str) -> None:
+        endpoint = f"ipc://{directory}/worker-1"
+        self.reactor = reactor
+        self._numbers = itertools.count()
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(endpoint.removeprefix("ipc://"))
+            listener.listen()
+            self._make_run(f"ipc://{directory}", endpoint)
+            self._connected, _ = listener.accept()
+        self._connected.send(opening(ROUTER))
+        self._send([Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES)])
+        self.reactor.turn()
+
+    def _make_run(self, address: str, endpoint: str) -> None:
+        connection = Connection(self.reactor, ExternalEngine(address), 1, 60.0)
+        session = Session(RunPlan(_SPAN, "openai", "gpt-4o", b"", streams=True))
+        self.delivery = Delivery(session, "tr_0123456789abcdef", time.monotonic(), connection, 1)
+        connection.submit(self.delivery)
+        self.reactor.turn()
+        runs = connection._engine_runs  # noqa: SLF001 - in place of the broker
+        self.reactor.call(lambda: runs.granted(Grant(_SPAN, 1, "bench", endpoint, _EPOCH)))
+        self.reactor.turn()
+
+    def say(self) -> None:
+        """Send the next chunk."""
+        number = next(self._numbers)
+        self._send([Chunk(_SPAN, 1, number, [f"tok{number} "])])
+
+    def _send(self, messages: list[msgspec.Struct]) -> None:
+        frame = encode_frame(_EPOCH, messages)
+        self._connected.send(frame_head(len(frame)) + frame)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connected.close()
+        self.reactor.close()
+
+
+@contextmanager
+def _own_worker() -> Iterator[OwnWorker]:
+    with tempfile.TemporaryDirectory() as directory:
+        worker = OwnWorker(Reactor(), directory)
+        try:
+            yield worker
+        finally:
+            worker.close()
+
+
+async def _read(worker: OwnWorker, counter: Counter) -> None:
+    reactor, loop = worker.reactor, asyncio.get_running_loop()
+    while reactor._candidate is None:  # noqa: SLF001 - as if many tasks had waited
+        reactor.offer(loop)
+    reactor._take_guest()  # noqa: SLF001 - as the I/O thread does
+    received = 0
+    worker.say()
+    async for _ in AsyncLocalStream(worker.delivery):
+        counter.stop()
+        received += 1
+        if received == _WARM_UP:
+            counter.reset()
+        elif received == _WARM_UP + _CHUNKS:
+            return
+        worker.say()
+        counter.start()
+
+
+def counts_of_task() -> Counts:
+    """Return what the client executes for a chunk that wakes a task."""
+    counter = Counter()
+    with _own_worker() as worker, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_read(worker, counter))
+    return counter.mean(_CHUNKS)
+
+
+def counts_of_thread() -> tuple[Counts, Counts]:
+    """Return what the client executes for a chunk that wakes a thread: in the I/O thread, and in the thread that reads."""
+    mark_io_thread()
+    its, own = Counter(), Counter()
+    with _own_worker() as worker:
+        delivery = worker.delivery
+        reader = threading.Thread(target=_take, args=(LocalStream(delivery), its))
+        reader.start()
+        for number in range(_WARM_UP + _CHUNKS):
+            if number == _WARM_UP:
+                own.reset()
+            while delivery._waiter is None:  # noqa: SLF001 - the reader waits
+                time.sleep(0.0001)
+            worker.say()
+            own.start()
+            worker.reactor.turn()
+            own.stop()
+        reader.join()
+    return own.mean(_CHUNKS), its.mean(_CHUNKS)
+
+
+def _take(stream: LocalStream[None], counter: Counter) -> None:
+    chunks = iter(stream)
+    for number in range(_WARM_UP + _CHUNKS):
+        if number == _WARM_UP:
+            counter.reset()
+        counter.start()
+        next(chunks)
+        counter.stop()
+
+
+def main() -> None:
+    """Print the counts."""
+    task, (io, thread) = counts_of_task(), counts_of_thread()
+    for name, counts in (("a task, all", task), ("a thread, I/O thread", io), ("a thread, reader", thread)):
+        print(f"{name:24} {counts.instructions:8.2f} instructions {counts.calls:7.2f} calls a chunk")
+
+
+if __name__ == "__main__":
+    main()
