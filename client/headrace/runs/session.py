@@ -234,10 +234,9 @@ class Session:
 
     def chunk(self, epoch: int, chunk: Chunk) -> list[Command]:
         """Events arrived."""
-        lease, events = self.lease, self.events
-        # As _is_current, without a call for each chunk.
-        if self.phase is not Phase.RUNNING or lease is None or epoch != lease.epoch or chunk.attempt != self.attempt:
+        if self.phase is not Phase.RUNNING or not self._is_current(epoch, chunk.attempt):
             return _NOTHING
+        events = self.events
         if chunk.sequence != len(events):
             reason = f"run {self.plan.span_id}: chunk {chunk.sequence} arrived where {len(events)} was due"
             return [self._abort_message("close"), *self._end(RemoteProtocolError(reason))]
@@ -389,7 +388,8 @@ class Session:
 
     def _is_current(self, epoch: int, attempt: int) -> bool:
         """Return whether a message comes from the attempt and the worker of the lease."""
-        return attempt == self.attempt and self.lease is not None and epoch == self.lease.epoch
+        lease = self.lease
+        return attempt == self.attempt and lease is not None and epoch == lease.epoch
 
     def _acquire(self, now: float, *, is_provider_retry: bool = False) -> list[Command]:
         self.phase = Phase.WAITING
