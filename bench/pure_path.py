@@ -32,7 +32,7 @@ from headrace_workers.http.http1_connection import Http1Connection
 from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.limit_reports import LimitReports
 from headrace_workers.providers.registry import WIRE_FORMATS
-from headrace_workers.runs.live_run import ConnectedClient, LiveRun
+from headrace_workers.runs.live_run import ConnectedClient, LiveRun, messages_of
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.timeouts import ClockLimits, Clocks
 
@@ -144,7 +144,7 @@ class PurePath:
         run = Run(_SPAN, 1, EPOCH, b"", _PLENTY, _PLENTY)
         limits = ClockLimits(connect=math.inf, first_chunk=math.inf, idle=math.inf, total=math.inf)
         core = ProviderRun(run, request, WIRE_FORMATS[kind.api].api, Clocks(limits, 0.0))
-        self._ready: LiveRun | None = None
+        self._ready: tuple[LiveRun, ...] = ()
         sent = HttpRequest(url="http://127.0.0.1/", headers=(), body=b"")
         live = LiveRun(self, ConnectedClient(b"c"), core, sent, None, 0, run)
         live.client.runs[_SPAN] = live
@@ -164,7 +164,7 @@ class PurePath:
         return exchange
 
     def schedule(self, run: LiveRun) -> None:  # the form of WorkerServices
-        self._ready = run
+        self._ready = (run,)
 
     def tell(self, client: ConnectedClient, message: msgspec.Struct) -> None:  # noqa: ARG002
         raise AssertionError(message)
@@ -183,8 +183,7 @@ class PurePath:
     def frame(self, data: bytes) -> bytes:
         """The worker: return the frame that follows from a read."""
         self._connection.data_received(data)
-        run, self._ready = self._ready, None
-        return encode_frame(EPOCH, cast("LiveRun", run).take(0.0))
+        return encode_frame(EPOCH, messages_of(self._ready, 0.0))
 
     def deliver(self, frame: bytes) -> None:
         """The client: take a frame."""

@@ -100,6 +100,9 @@ class _ReceivedCount:
     def on_response(self, status: int, headers: dict[str, str]) -> None:
         assert status == 200, headers
 
+    def on_chunk(self, data: bytes) -> bool:  # noqa: ARG002 - the receiver's form
+        return False
+
     def on_bytes(self, data: bytes) -> None:
         self.size += len(data)
 

@@ -26,6 +26,7 @@ from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.run_commands import Command, Commands
 from headrace_workers.runs.timeouts import ClockLimits, Clocks
 from tests.fuzz.mutation import split
+from tests.workers.runs.driven import messages_of_core, received_by
 
 _SPAN = "sp_0123456789abcdef"
 _SENT = HttpRequest("http://x/y", (), b'{"contents": []}')
@@ -82,7 +83,7 @@ class _Shell:
             sent = self._core.continue_request(_SENT)
             assert isinstance(msgspec.json.decode(sent.body), dict)
         if self._wants_more:
-            self._do(self._core.failed("connect", "no more"))
+            self._do(self._core.failed("connect", "no more", self._now))
         self._drain()
         return self._verdict()
 
@@ -93,12 +94,16 @@ class _Shell:
             if self._is_paused:
                 self._catch_up()
             self._now += 0.001
-            self._do(self._core.received(piece, self._now))
+            self._do(received_by(self._core, piece, self._now))
             if self._is_closed:
                 return
             if self._rng.random() < self._restlessness:
                 self._interfere()
-        self._do(self._core.failed("read", "cut") if self._rng.random() < 0.05 else self._core.completed(self._now))
+        self._do(
+            self._core.failed("read", "cut", self._now)
+            if self._rng.random() < 0.05
+            else self._core.completed(self._now)
+        )
 
     def _interfere(self) -> None:
         match self._rng.randrange(12) if self._may_end_it else -1:
@@ -131,7 +136,7 @@ class _Shell:
         for commands in (
             self._core.received(b"data: {}\n\n", self._now),
             self._core.completed(self._now),
-            self._core.failed("read", "late"),
+            self._core.failed("read", "late", self._now),
             self._core.due(self._now + 1e9),
         ):
             assert commands == ()
@@ -158,7 +163,7 @@ class _Shell:
                     self._wants_more = True
 
     def _take(self) -> None:
-        messages, commands = self._core.take(self._now)
+        messages, commands = messages_of_core(self._core, self._now)
         for message in messages:
             assert self._terminal is None, "something after the terminal message"
             frame = encode_frame(1, [message])

@@ -67,8 +67,8 @@ _liveness_hung = Liveness.hung
 _run_take = ProviderRun.take
 
 
-def _unlimited_outgoing(self: OutgoingEvents, *limits: int) -> None:
-    _outgoing_init(self, *(_UNLIMITED for _ in limits))
+def _unlimited_outgoing(self: OutgoingEvents, _events: int, _characters: int, *others: Any) -> None:
+    _outgoing_init(self, _UNLIMITED, _UNLIMITED, *others)
 
 
 def _from_any_attempt(self: Session, epoch: int, attempt: int) -> bool:

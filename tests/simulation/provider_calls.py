@@ -230,8 +230,10 @@ class SimExchange:
 
     def _deliver(self, data: list[bytes]) -> None:
         if data and self._receiver is not None:
-            self._receiver.on_bytes(b"".join(data))
+            body = b"".join(data)
             data.clear()
+            if not self._receiver.on_chunk(b"%x\r\n%b\r\n" % (len(body), body)):
+                self._receiver.on_bytes(body)
 
     def _died(self) -> None:
         self._provider.close(self._call)

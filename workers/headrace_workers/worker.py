@@ -57,7 +57,7 @@ from headrace_workers.providers.shared.limit_headers import read_limits
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderFailure
 from headrace_workers.run_limits import RunLimits
 from headrace_workers.runs.frame_timing import WorkerPace
-from headrace_workers.runs.live_run import ClientRun, ConnectedClient, LiveRun
+from headrace_workers.runs.live_run import ClientRun, ConnectedClient, LiveRun, messages_of
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.shared_deadlines import SharedDeadlines
 from headrace_workers.runs.short_run import ShortRun, plain_reader
@@ -155,16 +155,16 @@ class Worker:
     def schedule(self, run: LiveRun) -> None:
         """Send what a run can send at the end of this turn."""
         client = run.client
-        client.ready_runs[run.core.span_id] = run
-        self._frame_is_due(client)
+        client.ready_runs[run.span_id] = run
+        if not client.is_frame_due:
+            self._frame_is_due(client)
 
     def _frame_is_due(self, client: ConnectedClient) -> None:
-        if not client.is_frame_due:
-            client.is_frame_due = True
-            self._due.append(client)
-            if not self._is_turn_ending:
-                self._is_turn_ending = True
-                self.loop.call_soon(self._end_turn)
+        client.is_frame_due = True
+        self._due.append(client)
+        if not self._is_turn_ending:
+            self._is_turn_ending = True
+            self.loop.call_soon(self._end_turn)
 
     def _end_turn(self) -> None:
         self._flush_all()
@@ -191,8 +191,7 @@ class Worker:
         messages, client.messages = client.messages, []
         ready_runs, client.ready_runs = list(client.ready_runs.values()), {}
         for start in range(0, max(len(ready_runs), 1), _RUNS_PER_FRAME):
-            for run in ready_runs[start : start + _RUNS_PER_FRAME]:
-                messages += run.take(now)
+            messages += messages_of(ready_runs[start : start + _RUNS_PER_FRAME], now)
             if messages and not self._send(client, messages):
                 return
             messages = []
@@ -230,7 +229,8 @@ class Worker:
     def tell(self, client: ConnectedClient, message: msgspec.Struct) -> None:
         """Send a message to a client at the end of this turn."""
         client.messages.append(message)
-        self._frame_is_due(client)
+        if not client.is_frame_due:
+            self._frame_is_due(client)
 
     # Messages of clients.
 

@@ -131,6 +131,9 @@ class Recorder:
         self.answered.set()
         self._note("response")
 
+    def on_chunk(self, data: bytes) -> bool:  # noqa: ARG002 - the receiver's form
+        return False
+
     def on_bytes(self, data: bytes) -> None:
         self.pieces.append(data)
         self.read.set()

@@ -25,7 +25,7 @@ from headrace.wire.run_request import RunRequest
 from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.runs.provider_run import ProviderRun
-from headrace_workers.runs.run_commands import Command, Commands
+from headrace_workers.runs.run_commands import SEND, Command, Commands
 from headrace_workers.runs.timeouts import ClockLimits, Clocks
 from headrace_workers.runs.transcript import Transcript
 
@@ -55,6 +55,26 @@ def stop(reason: str = "stop") -> bytes:
 
 def usage(tokens: int) -> bytes:
     return sse(choices=[], usage={"prompt_tokens": tokens, "completion_tokens": tokens, "total_tokens": 2 * tokens})
+
+
+def http_chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def received_by(core: ProviderRun, data: bytes, now: float) -> Commands:
+    """Give a core the bytes of a read, as its shell does: as one HTTP chunk if the core can take it as such."""
+    if core.outgoing.deltas.take_chunk(http_chunk(data), core.outgoing.pending):
+        return SEND
+    return core.received(data, now)
+
+
+def messages_of_core(core: ProviderRun, now: float) -> tuple[list[Chunk | Terminal], Commands]:
+    """Take the messages of a core, as its shell does."""
+    chunk = core.outgoing.text_chunk()
+    if chunk is None:
+        return core.take(now)
+    core.clocks.last_life = now
+    return [chunk], ()
 
 
 class Driven:
@@ -99,7 +119,7 @@ class Driven:
         return commands
 
     def take(self) -> None:
-        messages, commands = self.core.take(self.now)
+        messages, commands = messages_of_core(self.core, self.now)
         for message in messages:
             assert self.terminal is None, "something after the terminal message"
             assert (message.span_id, message.attempt) == (SPAN, 1)
@@ -120,13 +140,13 @@ class Driven:
         return self
 
     def receive(self, *data: bytes) -> Commands:
-        return self.carry_out(self.core.received(b"".join(data), self.now))
+        return self.carry_out(received_by(self.core, b"".join(data), self.now))
 
     def complete(self) -> Commands:
         return self.carry_out(self.core.completed(self.now))
 
     def fail(self, stage: str, reason: str = "reset") -> Commands:
-        return self.carry_out(self.core.failed(stage, reason))
+        return self.carry_out(self.core.failed(stage, reason, self.now))
 
     def abort(self, mode: AbortMode = "close") -> Commands:
         return self.carry_out(self.core.aborted(mode, self.now))

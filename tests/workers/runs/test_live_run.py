@@ -20,7 +20,7 @@ from headrace.wire.run_request import RunRequest
 from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.limit_reports import LimitReports
 from headrace_workers.providers.registry import WIRE_FORMATS
-from headrace_workers.runs.live_run import ConnectedClient, LiveRun
+from headrace_workers.runs.live_run import ConnectedClient, LiveRun, messages_of
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.shared_deadlines import SharedDeadlines
 from headrace_workers.runs.timeouts import ClockLimits, Clocks
@@ -135,7 +135,7 @@ class FakeHost:
         self.client.runs["sp_1"] = self.run
 
     def schedule(self, run: LiveRun) -> None:
-        self.sent += run.take(0.0)
+        self.sent += messages_of([run], 0.0)
         self.is_told()
 
     def tell(self, client: ConnectedClient, message: msgspec.Struct) -> None:

@@ -206,7 +206,7 @@ def test_a_worker_that_stops_within_the_grace_leaves_a_success() -> None:
     run = finished()
     run.take()
 
-    run.carry_out(run.core.stopped("it stops"))
+    run.carry_out(run.core.stopped("it stops", run.now))
     assert run.finished.finish_reason == "tool_calls"
 
 

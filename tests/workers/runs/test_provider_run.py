@@ -210,20 +210,20 @@ def test_a_stopping_worker_ends_a_run_with_its_partial_text() -> None:
     run = Driven().respond()
     run.receive(text("a"))
 
-    assert run.carry_out(run.core.stopped("it stops")) == CLOSE_ONE
+    assert run.carry_out(run.core.stopped("it stops", run.now)) == CLOSE_ONE
     assert (run.failure.kind, run.failure.reason, run.failure.sequence) == ("worker_stopping", "it stops", 1)
-    assert run.carry_out(run.core.stopped("it stops")) == (Command.SEND,)
+    assert run.carry_out(run.core.stopped("it stops", run.now)) == (Command.SEND,)
 
 
 def test_a_stopping_worker_does_not_wait_for_a_reader() -> None:
     run = stalled()
-    run.carry_out(run.core.stopped("it stops"))
+    run.carry_out(run.core.stopped("it stops", run.now))
     assert run.failure.partial_text == "b" * WINDOW_CHARACTERS
 
     run = Driven(sequence_limit=1).respond()
     run.receive(text("a"))
     run.receive(text("b"), stop(), DONE)
-    run.carry_out(run.core.stopped("it stops"))
+    run.carry_out(run.core.stopped("it stops", run.now))
     assert (run.failure.kind, run.failure.partial_text) == ("worker_stopping", "b")
 
 
@@ -232,7 +232,7 @@ def test_a_run_that_is_complete_stays_so_when_its_worker_stops() -> None:
     run.receive(text("a"))
     run.core.received(stop() + DONE, 0.0)
 
-    run.carry_out(run.core.stopped("it stops"))
+    run.carry_out(run.core.stopped("it stops", run.now))
     assert run.finished.sequence == 1
 
 
@@ -241,7 +241,7 @@ def test_an_aborted_run_stays_aborted_when_its_worker_stops() -> None:
     run.receive(text("a"))
     run.abort("drain")
 
-    run.carry_out(run.core.stopped("it stops"))
+    run.carry_out(run.core.stopped("it stops", run.now))
     assert run.aborted.sequence == 1
 
 

@@ -49,6 +49,7 @@ from headrace_workers.spans.run_span import (
     refused_span,
 )
 from tests.repetition import repeated
+from tests.workers.runs.driven import messages_of_core, received_by
 
 SPAN = "sp_0123456789abcdef"
 SSE = {"content-type": "text/event-stream", "x-request-id": "req_7"}
@@ -106,7 +107,7 @@ class Traced:
         return self
 
     def take(self, _: Commands = ()) -> Traced:
-        messages, _ = self.core.take(self.now)
+        messages, _ = messages_of_core(self.core, self.now)
         for message in messages:
             if isinstance(message, Chunk):
                 self.sent += "".join(event for event in message.events if isinstance(event, str))
@@ -117,13 +118,13 @@ class Traced:
         return self.take(self.core.responded(status, SSE if headers is None else headers, self.now))
 
     def receive(self, *data: bytes) -> Traced:
-        return self.take(self.core.received(b"".join(data), self.now))
+        return self.take(received_by(self.core, b"".join(data), self.now))
 
     def complete(self) -> Traced:
         return self.take(self.core.completed(self.now))
 
     def fail(self, stage: str = "read", reason: str = "reset") -> Traced:
-        return self.take(self.core.failed(stage, reason))
+        return self.take(self.core.failed(stage, reason, 0.0))
 
     @property
     def span(self) -> Span:
@@ -276,11 +277,11 @@ def test_content_that_follows_usage_stops_the_first_chunk_clock() -> None:
 
 def test_the_span_of_a_run_that_was_given_back_has_the_lowest_rank() -> None:
     run = Traced()
-    run.take(run.core.stopped("the worker ends"))
+    run.take(run.core.stopped("the worker ends", 0.0))
     assert (run.span.rank, run.span.error_type) == (Rank.STUB, "WorkerLostError")
 
     begun = Traced().respond().receive(text("a"))
-    begun.take(begun.core.stopped("the worker ends"))
+    begun.take(begun.core.stopped("the worker ends", 0.0))
     assert begun.span.rank is Rank.WORKER
 
 

@@ -18,6 +18,12 @@ class Receiver(Protocol):
     def on_response(self, status: int, headers: dict[str, str]) -> None:
         """Take the head. Names are in lower case. The values of a repeated field are joined by a comma."""
 
+    def on_chunk(self, data: bytes) -> bool:
+        """Take a read if it is exactly one chunk of HTTP's chunked coding, with size line and line ends, and if that is of use.
+
+        Return False if not: then ``on_bytes`` follows for what the read has of the body. A receiver may always return False.
+        """
+
     def on_bytes(self, data: bytes) -> None:
         """Take the bytes of the body from one read of the socket."""
 

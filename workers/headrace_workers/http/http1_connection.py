@@ -2,8 +2,8 @@
 
 Never awaits, connects, pools or logs.
 
-A chunk needs no task, future or iterator: the bytes of one ``data_received`` go to one ``on_bytes``. The parser's
-callbacks only record. The receiver is called after the parser has returned, so it may close, pause or release its
+A chunk needs no task, future or iterator: the bytes of one ``data_received`` go to one ``on_bytes``. A read that is one
+whole HTTP chunk may not even need the parser: the receiver is asked first. The parser's callbacks only record. The receiver is called after the parser has returned, so it may close, pause or release its
 exchange in any call.
 """
 
@@ -15,7 +15,8 @@ from typing import Protocol, cast
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from headrace_workers.http.body_decoding import BadResponseError, BodyDecoder, decoder_for
-from headrace_workers.http.direct_exchange import CUT_REASON, DirectExchange, WholeReceiver
+from headrace_workers.http.direct_exchange import CUT_REASON, DirectExchange, Receiver, WholeReceiver
+from headrace_workers.http.lone_chunks import ends_with_chunk
 
 MAX_HEAD_BYTES = 64 * 1024
 """Bytes of a response beside its body that are accepted: status line, headers, chunk extensions, trailers."""
@@ -52,6 +53,7 @@ class Http1Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_chunk_taker",
         "_close_timer",
         "_decoder",
         "_fault",
@@ -103,6 +105,8 @@ class Http1Connection(asyncio.Protocol):
 
     def _reset(self) -> None:
         self.is_complete = False
+        # Who may take the next read if it is one HTTP chunk. Set only between two chunks of the body.
+        self._chunk_taker: Receiver | None = None
         self._status = 0
         self._headers = _NO_HEADERS
         self._fields: list[bytes] = []  # names and values of the head, as they came
@@ -158,6 +162,7 @@ class Http1Connection(asyncio.Protocol):
 
     def linger(self) -> None:
         """Close the connection, unless the body ends within the linger time. A complete response ends as usual."""
+        self._chunk_taker = None
         if self.exchange is not None:
             self.exchange.is_paused = False
         self._decoder = None  # the rest is read, and not unpacked
@@ -176,6 +181,7 @@ class Http1Connection(asyncio.Protocol):
 
     def _detach(self) -> None:
         exchange, self.exchange = self.exchange, None
+        self._chunk_taker = None
         if exchange is not None:
             exchange.connection = None
         if self._close_timer is not None:
@@ -197,6 +203,12 @@ class Http1Connection(asyncio.Protocol):
         self._has_unsent = False
 
     def data_received(self, data: bytes) -> None:
+        taker = self._chunk_taker
+        if taker is None or not taker.on_chunk(data):
+            self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        self._chunk_taker = None
         exchange = self.exchange
         if exchange is None:
             # No request is under way: these bytes would be taken for the response to the next one.
@@ -215,6 +227,8 @@ class Http1Connection(asyncio.Protocol):
             self._take(exchange, len(data), fault)
             return
         self._quiet_bytes = 0
+        if ends_with_chunk(data, pieces[-1]):
+            self._chunk_taker = receiver
         body = b"".join(pieces)
         pieces.clear()
         try:

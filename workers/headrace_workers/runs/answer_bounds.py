@@ -1,4 +1,4 @@
-"""Counts how much of an answer has come, and says when it is more than a run may hold: events, characters, bytes.
+"""Says when an answer is more than a run may hold: events, characters, bytes.
 
 Pure.
 """
@@ -22,26 +22,25 @@ from headrace_workers.runs.whole_answer import is_ascii
 
 
 class AnswerBounds:
-    """The size of one answer, against its limits. ``events`` counts the events that came; ``max_body`` is in bytes."""
+    """The limits of one answer. ``max_body`` is in bytes."""
 
-    __slots__ = ("_gathered_bytes", "_is_ascii", "events", "max_body")
+    __slots__ = ("_gathered_bytes", "_is_ascii", "max_body")
 
     def __init__(self, *, has_vectors: bool) -> None:
-        self.events = 0
         self.max_body = MAX_VECTORS_BODY if has_vectors else MAX_BODY
         self._gathered_bytes = 0
         # Whether all characters of a long answer are ASCII. None until the answer is long.
         self._is_ascii: bool | None = None
 
     def excess(
-        self, characters: int, new: Iterable[RunEvent], earlier: Callable[[], Iterable[RunEvent]]
+        self, count: int, characters: int, new: Iterable[RunEvent], earlier: Callable[[], Iterable[RunEvent]]
     ) -> LimitError | None:
         """Return the limit that a long answer breaks, or None.
 
-        ``characters`` is the length of the answer without its newest events, ``new``. ``earlier`` returns the other
+        ``count`` is the number of its events. ``characters`` is the length of the answer without its newest events, ``new``. ``earlier`` returns the other
         events.
         """
-        if self.events > MAX_PIECES:
+        if count > MAX_PIECES:
             return too_large(f"{MAX_PIECES} pieces")
         if characters > MAX_TEXT:
             return too_large(f"{MAX_TEXT} characters")

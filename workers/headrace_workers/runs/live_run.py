@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
 
@@ -114,6 +114,7 @@ class LiveRun:
         "attempt",
         "client",
         "core",
+        "outgoing",
         "size",
         "span_id",
         "worker",
@@ -133,6 +134,7 @@ class LiveRun:
         self.worker = worker
         self.client = client
         self.core = core
+        self.outgoing = core.outgoing
         self.span_id = core.span_id
         self.attempt = core.attempt
         self._request: HttpRequest | None = request  # None when it is not needed any more
@@ -194,6 +196,17 @@ class LiveRun:
         except Exception as error:  # noqa: BLE001
             self.broke(error)
 
+    def on_chunk(self, data: bytes) -> bool:
+        try:
+            outgoing = self.outgoing
+            if outgoing.deltas.take_chunk(data, outgoing.pending):
+                self.worker.schedule(self)
+                return True
+        except Exception as error:  # noqa: BLE001
+            self.broke(error)
+            return True
+        return False
+
     def on_bytes(self, data: bytes) -> None:
         try:
             now = self._turn_began = time.monotonic()
@@ -252,8 +265,8 @@ class LiveRun:
             self._late_end = partial(self.on_failure, stage, reason)
             return
         try:
-            self._turn_began = time.monotonic()
-            self.carry_out(self.core.failed(stage, reason))
+            now = self._turn_began = time.monotonic()
+            self.carry_out(self.core.failed(stage, reason, now))
         except Exception as error:  # noqa: BLE001
             self.broke(error)
 
@@ -283,12 +296,12 @@ class LiveRun:
     def stop(self, reason: str) -> None:
         """The worker stops: end the run. The client keeps what it was sent."""
         try:
-            self.carry_out(self.core.stopped(reason))
+            self.carry_out(self.core.stopped(reason, time.monotonic()))
         except Exception as error:  # noqa: BLE001
             self.broke(error)
 
     def take(self, now: float) -> list[Chunk | Terminal]:
-        """Return the messages that may leave now."""
+        """Return the messages that may leave now, after :meth:`OutgoingEvents.text_chunk` had none."""
         messages: list[Chunk | Terminal] = []
         core = self.core
         try:
@@ -395,3 +408,20 @@ class LiveRun:
                 self._set_timer()
         except Exception as error:  # noqa: BLE001
             self.broke(error)
+
+
+def messages_of(runs: Iterable[LiveRun], now: float) -> list[msgspec.Struct]:
+    """Return the messages of runs that may leave now. ``now`` is the time of this turn: flowing text has come in it."""
+    messages: list[msgspec.Struct] = []
+    for run in runs:
+        try:
+            chunk = run.outgoing.text_chunk()
+        except Exception as error:  # noqa: BLE001
+            run.broke(error)
+            continue
+        if chunk is None:
+            messages += run.take(now)
+        else:
+            run.core.clocks.last_life = now
+            messages.append(chunk)
+    return messages

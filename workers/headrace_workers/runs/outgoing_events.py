@@ -1,18 +1,25 @@
 """The events of one run that wait to be sent: sequence numbers, credit, and when to stop reading. Pure.
 
 Without credit, pending deltas are merged. When more than a window is pending, the run stops reading from its provider.
+
+A stream *flows* while each text leaves in the turn in which it comes: there is credit, and no limit is near. Credit and limits are then
+looked at once for each frame, in :meth:`OutgoingEvents.text_chunk`, and not for each text.
 """
 
 from __future__ import annotations
 
 from headrace.types import RunEvent
 from headrace.wire.flow import character_counts, characters, event_characters
-from headrace.wire.messages import WINDOW_CHARACTERS, WINDOW_EVENTS
+from headrace.wire.messages import WINDOW_CHARACTERS, WINDOW_EVENTS, Chunk
+from headrace_workers.providers.shared.answer_limits import MAX_PIECES, MAX_WIDE_TEXT
 from headrace_workers.runs.event_merging import merge_neighbours, pieces_of, split_within
+from headrace_workers.runs.repeated_deltas import NO_DELTAS
 
 _MAX_WAITING = 4 * WINDOW_EVENTS
 """Events that may be pending. Characters alone are no bound: some events have none, and cannot be merged."""
-MAX_READ = WINDOW_CHARACTERS
+_MAX_FLOWING = MAX_PIECES // 2
+"""Events after which a stream flows no more, so that all of them are counted. One turn reads far fewer than the rest."""
+_MAX_READ = WINDOW_CHARACTERS
 """Bytes of the response that are read before events must leave.
 
 After a stall, the kernel holds megabytes, and one turn of the loop could read them all.
@@ -23,22 +30,45 @@ class OutgoingEvents:
     """The events of one run on their way to its client.
 
     ``sequence`` is the number of the next event to leave.
-    ``read`` is how many bytes of the response were read since events left last: its owner counts them.
+    ``read`` is how many bytes of the response were read since the first of the pending events came: its owner counts them.
     ``length`` counts characters of all kinds, without those of the pending events: those that have left take credit. If
     events are dropped, nothing follows that needs credit.
+    ``deltas`` may add the texts of a read to ``pending`` as long as the stream flows. NO_DELTAS: each read is mapped.
+    ``flows_until``: the sequence number at which the stream flows no more, if credit does not come before. Zero: it does not flow.
+    ``copies``: a list that gets each text which leaves while the stream flows, or None.
     """
 
     __slots__ = (
+        "_attempt",
         "_character_limit",
+        "_flows_until_length",
         "_other_length",
         "_sequence_limit",
+        "_span_id",
+        "_unnumbered",
+        "copies",
+        "deltas",
+        "flows_until",
         "length",
         "pending",
         "read",
         "sequence",
     )
 
-    def __init__(self, sequence_limit: int, character_limit: int) -> None:
+    def __init__(
+        self,
+        sequence_limit: int,
+        character_limit: int,
+        span_id: str = "",
+        attempt: int = 1,
+        copies: list[RunEvent] | None = None,
+    ) -> None:
+        self._span_id = span_id
+        self._attempt = attempt
+        self.copies = copies
+        self.deltas = NO_DELTAS
+        self.flows_until = self._flows_until_length = 0
+        self._unnumbered = 0  # events that came and get no number: merged into others, or dropped
         self._sequence_limit = sequence_limit
         self._character_limit = character_limit
         self.read = 0
@@ -61,6 +91,8 @@ class OutgoingEvents:
         """Raise the limits. They never shrink: an old credit that arrives late changes nothing."""
         self._sequence_limit = max(self._sequence_limit, sequence_limit)
         self._character_limit = max(self._character_limit, character_limit)
+        if self.flows_until:
+            self.flow()
 
     def within_window(self, sequence_limit: int, character_limit: int) -> tuple[int, int]:
         """Return the limits, at most one window beyond what was sent. No honest client allows more."""
@@ -71,16 +103,46 @@ class OutgoingEvents:
 
     @property
     def is_flooded(self) -> bool:
-        """Whether a window of the response was read since events left last. Then they must leave before more is read."""
-        return self.read >= MAX_READ
+        """Whether a window of the response was read since the first pending event. Then events must leave before more is read."""
+        return self.read >= _MAX_READ
+
+    @property
+    def came(self) -> int:
+        """How many events have come. An event that was split counts as its parts."""
+        return self.sequence + len(self.pending) + self._unnumbered
+
+    @property
+    def has_flowing_text(self) -> bool:
+        """Whether text has come in this turn, which leaves at the turn's end."""
+        return self.flows_until > 0 and bool(self.pending)
+
+    def flow(self) -> None:
+        """From now on the stream flows, if credit and limits allow it. It ends with :meth:`stop`, or when they do not."""
+        self.flows_until = min(self._sequence_limit, _MAX_FLOWING)
+        self._flows_until_length = min(self._character_limit, MAX_WIDE_TEXT)
+        self._look_at_limits()
+
+    def _look_at_limits(self) -> None:
+        if self.sequence >= self.flows_until or self.length >= self._flows_until_length:
+            self.stop()
+
+    def stop(self) -> None:
+        """The stream flows no more: each read is mapped and counted."""
+        self.flows_until, self.deltas = 0, NO_DELTAS
 
     def drop(self) -> list[RunEvent]:
         """Return the pending events, and forget them: they are not sent."""
         dropped, self.pending = self.pending, []
+        self._unnumbered += len(dropped)
         size = characters(dropped)
         self.length += size
         self._other_length += size
         return dropped
+
+    def drop_all_but_last(self) -> None:
+        """Forget the pending events but the newest."""
+        self._unnumbered += len(self.pending) - 1
+        del self.pending[:-1]
 
     def waiting_is_full(self) -> bool:
         """Return whether a whole window is pending and there is no credit.
@@ -90,7 +152,9 @@ class OutgoingEvents:
         if self.has_credit:
             return False
         if len(self.pending) > 1:
-            self.pending = merge_neighbours(self.pending)
+            merged = merge_neighbours(self.pending)
+            self._unnumbered += len(self.pending) - len(merged)
+            self.pending = merged
         return len(self.pending) >= _MAX_WAITING or characters(self.pending) >= WINDOW_CHARACTERS
 
     def waiting_is_low(self) -> bool:
@@ -99,21 +163,22 @@ class OutgoingEvents:
             return False
         return characters(self.pending) < WINDOW_CHARACTERS // 2
 
-    def take_text(self) -> list[RunEvent] | None:
-        """Return all pending events if they are text, and if the credit is enough for them. Else return None."""
-        pending = self.pending
+    def text_chunk(self) -> Chunk | None:
+        """Return all pending events as one chunk if they are text, the stream flows, and credit is left after them. Else return None."""
+        texts, first = self.pending, self.sequence
         try:
-            size = sum(map(len, pending))  # type: ignore[arg-type]
+            length = self.length + sum(map(len, texts))  # type: ignore[arg-type]
         except TypeError:  # no other event has a length
             return None
-        sequence, length = self.sequence + len(pending), self.length + size
-        if not pending or sequence > self._sequence_limit or length > self._character_limit:
+        sequence = first + len(texts)
+        if sequence >= self.flows_until or length >= self._flows_until_length or not texts:
             return None
         self.pending = []
-        self.read = 0
         self.sequence = sequence
         self.length = length
-        return pending
+        if self.copies is not None:
+            self.copies += texts
+        return Chunk(self._span_id, self._attempt, first, texts)
 
     def take(self) -> tuple[int, list[RunEvent]]:
         """Return the sequence number of the first event that may leave, and all events that may leave."""
@@ -128,6 +193,8 @@ class OutgoingEvents:
         self.sequence += len(taken)
         self.length += size
         self._other_length += size - text
+        if self.flows_until:
+            self._look_at_limits()
         return first, taken
 
     def _take_some(self) -> list[RunEvent]:

@@ -20,7 +20,8 @@ from headrace_workers.providers.shared.wire_format import Completion, ProviderAp
 from headrace_workers.runs.answer_bounds import AnswerBounds
 from headrace_workers.runs.answer_reader import UNREADABLE, AnswerReader
 from headrace_workers.runs.body_kind import BodyKind
-from headrace_workers.runs.outgoing_events import MAX_READ, OutgoingEvents
+from headrace_workers.runs.outgoing_events import OutgoingEvents
+from headrace_workers.runs.repeated_deltas import NO_DELTAS
 from headrace_workers.runs.response_body import Response
 from headrace_workers.runs.run_commands import SEND, Command, Commands
 from headrace_workers.runs.run_ending import RunEnding
@@ -45,19 +46,21 @@ class ProviderRun:
 
     ``attempt`` is the number of this attempt. ``mask`` holds the secrets that the run must not tell: its key, and those
     of the worker. Each ``now`` is in monotonic seconds.
+
+    While the stream flows, the shell may take what is plain text by itself: see ``outgoing``. For text that it adds there it makes no
+    call, and asks ``outgoing`` for a chunk before it calls :meth:`take`. If there is one, it sets ``clocks.last_life``.
     """
 
     __slots__ = (
         "_answer",
         "_bounds",
         "_ending",
-        "_is_flowing",
         "_is_paused",
-        "_outgoing",
         "_summary",
         "attempt",
         "clocks",
         "mask",
+        "outgoing",
         "request",
         "response",
         "span_id",
@@ -83,20 +86,19 @@ class ProviderRun:
         self.terminal: Terminal | None = None
         self._answer = AnswerReader(api, request, self.response)
         self._bounds = AnswerBounds(has_vectors=bool(request.inputs))
-        self._outgoing = OutgoingEvents(run.sequence_limit, run.character_limit)
-        self._summary = RunSummary(run, request, self.response, self._answer, self._outgoing, mask, wire_format)
+        copies = transcript.tail if transcript is not None else None
+        self.outgoing = OutgoingEvents(run.sequence_limit, run.character_limit, run.span_id, run.attempt, copies)
+        self._summary = RunSummary(run, request, self.response, self._answer, self.outgoing, mask, wire_format)
         self._ending = RunEnding(
             self.response,
             self._answer,
-            self._outgoing,
+            self.outgoing,
             clocks,
             self._summary,
             transcript,
             is_gathered=not request.stream,
         )
         self._is_paused = False
-        # Whether events leave as they come: content has left, the run is neither paused nor aborted.
-        self._is_flowing = False
 
     @property
     def wants_next_turn(self) -> bool:
@@ -155,17 +157,18 @@ class ProviderRun:
     def received(self, data: bytes, now: float) -> Commands:
         """A piece of the body has come."""
         self.clocks.last_life = now
-        ending, outgoing, answer = self._ending, self._outgoing, self._answer
+        ending, outgoing = self._ending, self.outgoing
         if ending.end is not None:
             return _NOTHING
-        events, repeated = outgoing.pending, answer.repeated
-        if repeated is not None and self._is_flowing and (texts := repeated.take(data)) is not None:
+        events, deltas = outgoing.pending, outgoing.deltas
+        outgoing.read = outgoing.read + len(data) if events else len(data)
+        if deltas is not NO_DELTAS and (texts := deltas.take(data)) is not None:
             events += texts
-            return self._flown(len(texts), len(data))
+            return SEND if not outgoing.is_flooded else self._grown()
+        outgoing.deltas = NO_DELTAS
         if self.response.kind is not BodyKind.EVENTS:
             return self._collect(data, now)
-        before = len(events)
-        outgoing.read += len(data)
+        before, answer = len(events), self._answer
         if ending.is_gathered and self._bounds.add_gathered(len(data)):
             return ending.fail(self._bounds.body_too_large(), Command.CLOSE)
         is_behind = bool(answer.waiting)
@@ -180,7 +183,8 @@ class ProviderRun:
         self.clocks.last_life = now
         if self._answer.is_reading_whole:
             return self._read(self._answer.read_on)
-        events = self._outgoing.pending
+        self.outgoing.deltas = NO_DELTAS
+        events = self.outgoing.pending
         before = len(events)
         try:
             self._answer.map_waiting(events)
@@ -202,8 +206,9 @@ class ProviderRun:
             case _:
                 return self._ending.finish(self._answer.read_error(), Command.RELEASE)
 
-    def failed(self, stage: str, reason: str) -> Commands:
+    def failed(self, stage: str, reason: str, now: float) -> Commands:
         """The HTTP exchange failed. ``stage`` is settings, connect, send, read or unreadable: see ``Receiver``."""
+        self._note_life(now)
         is_cut = stage != "unreadable"
         if stage in _AFTER_SENDING:
             self.clocks.connected()
@@ -218,7 +223,7 @@ class ProviderRun:
             return self._ending.finish(failure, Command.CLOSE)
         if self.response.kind is BodyKind.EVENTS and self._answer.mapper is not None:
             try:
-                return self._ending.finish(self._answer.finish(self._outgoing.pending), Command.CLOSE)
+                return self._ending.finish(self._answer.finish(self.outgoing.pending), Command.CLOSE)
             except UNREADABLE:
                 pass
         elif (commands := self._end_early()) is not None:
@@ -234,14 +239,16 @@ class ProviderRun:
 
     def credit_received(self, credit: Credit) -> Commands:
         """The client sent credit. At most one window beyond what it was sent counts."""
-        sequence_limit, character_limit = self._outgoing.within_window(credit.sequence_limit, credit.character_limit)
+        sequence_limit, character_limit = self.outgoing.within_window(credit.sequence_limit, credit.character_limit)
         return self.allow_more(Credit(credit.span_id, credit.attempt, sequence_limit, character_limit))
 
     def allow_more(self, credit: Credit) -> Commands:
         """Raise the limits of what may be sent."""
-        self._outgoing.allow_more(credit.sequence_limit, credit.character_limit)
+        self.outgoing.allow_more(credit.sequence_limit, credit.character_limit)
+        if self._ending.transcript is not None:
+            self._ending.transcript.shorten()
         # A paused run may have no pending events. It waits for this credit all the same.
-        if self._outgoing.pending or self._is_paused or self._ending.end is not None:
+        if self.outgoing.pending or self._is_paused or self._ending.end is not None:
             return SEND
         return _NOTHING
 
@@ -250,8 +257,9 @@ class ProviderRun:
 
         ``is_beaten``: another attempt of the same run was faster.
         """
+        self._note_life(now)
         self._ending.is_beaten = self._ending.is_beaten or is_beaten
-        self._is_flowing = False
+        self.outgoing.stop()
         self._ending.drop_pending()
         if self._ending.end is not None:
             self._ending.abort()
@@ -265,6 +273,7 @@ class ProviderRun:
 
     def due(self, now: float) -> Commands:
         """The time is ``now``: end the run if one of its clocks has run out."""
+        self._note_life(now)
         expired = self.clocks.expired(now)
         if expired is None or self.is_over:
             return _NOTHING
@@ -277,8 +286,9 @@ class ProviderRun:
             return _NOTHING
         return self._ending.finish(expired, Command.CLOSE)
 
-    def stopped(self, reason: str) -> Commands:
+    def stopped(self, reason: str, now: float) -> Commands:
         """The worker stops before the run has ended."""
+        self._note_life(now)
         if self._ending.end is None:
             self._end_early()
         return self._ending.finish_without_rest(self.response.failure("worker_stopping", reason))
@@ -292,9 +302,7 @@ class ProviderRun:
 
     def take(self, now: float) -> tuple[list[Chunk | Terminal], Commands]:
         """Return the messages that may leave now, and the commands that follow from their leaving."""
-        if self._is_flowing and (chunk := self._text_chunk()) is not None:
-            return [chunk], _NOTHING
-        ending, outgoing = self._ending, self._outgoing
+        ending, outgoing = self._ending, self.outgoing
         messages: list[Chunk | Terminal] = []
         # Usage alone waits for the first content: a run that fails before it can then be tried again.
         if outgoing.pending and (self.clocks.content_at is not None or ending.end is not None):
@@ -313,18 +321,6 @@ class ProviderRun:
         if self._is_paused and ending.end is None and outgoing.waiting_is_low():
             return messages, self._resume(now)
         return messages, _NOTHING
-
-    def _text_chunk(self) -> Chunk | None:
-        """Return all pending events as one chunk if they are text, and nothing else must leave. Most chunks are such."""
-        ending, outgoing = self._ending, self._outgoing
-        if ending.end is not None:
-            return None
-        texts = outgoing.take_text()
-        if texts is None:
-            return None
-        if ending.transcript is not None:
-            ending.transcript.add(texts)
-        return Chunk(self.span_id, self.attempt, outgoing.sequence - len(texts), texts)
 
     @property
     def can_continue(self) -> bool:
@@ -349,25 +345,14 @@ class ProviderRun:
 
     # A stream.
 
-    def _flown(self, count: int, size: int) -> Commands:
-        """``count`` text deltas were read, and nothing else, in ``size`` bytes. Do what :meth:`_mapped` does, in fewer steps."""
-        outgoing, bounds = self._outgoing, self._bounds
-        outgoing.read += size
-        bounds.events += count
-        is_within = bounds.events <= MAX_PIECES and outgoing.length <= MAX_WIDE_TEXT and outgoing.read < MAX_READ
-        if is_within and outgoing.has_credit:
-            return SEND
-        bounds.events -= count
-        return self._mapped(len(outgoing.pending) - count)
-
     def _mapped(self, before: int) -> Commands:
         """Return the commands for the events that were just mapped: the pending events after the first ``before``."""
-        outgoing, mapper, bounds = self._outgoing, self._answer.mapper, self._bounds
+        outgoing, mapper, bounds = self.outgoing, self._answer.mapper, self._bounds
         events = outgoing.pending
         grown_by = len(events) - before
-        bounds.events += grown_by
-        if bounds.events > MAX_PIECES or outgoing.length > MAX_WIDE_TEXT:
-            excess = bounds.excess(outgoing.length, events[before:], self._ending.earlier_events)
+        count = outgoing.came
+        if count > MAX_PIECES or outgoing.length > MAX_WIDE_TEXT:
+            excess = bounds.excess(count, outgoing.length, events[before:], self._ending.earlier_events)
             if excess is not None:
                 return self._ending.fail(excess, Command.CLOSE)
         if mapper is not None and mapper.is_complete:
@@ -381,19 +366,23 @@ class ProviderRun:
     def _grown(self) -> Commands:
         """Events were added: send or keep them, and pause if too many wait."""
         if self.clocks.content_at is None:
-            pending = self._outgoing.pending
+            pending = self.outgoing.pending
             if not any(map(is_content, pending)):
-                del pending[:-1]  # the newest usage is enough
+                self.outgoing.drop_all_but_last()  # the newest usage is enough
                 return _NOTHING
             self.clocks.content()
         if self._ending.is_draining or self._ending.is_gathered:
             self._ending.keep_unsent()
             return _NOTHING
-        if not self._outgoing.has_credit:
-            return self._pause() if self._outgoing.waiting_is_full() else _NOTHING
-        if self._outgoing.is_flooded:
+        outgoing = self.outgoing
+        if not outgoing.has_credit:
+            return self._pause() if outgoing.waiting_is_full() else _NOTHING
+        if outgoing.is_flooded:
             return (*self._pause(), *SEND)
-        self._is_flowing = self._outgoing.sequence > 0 and not self._is_paused
+        if not outgoing.flows_until and outgoing.sequence and not self._is_paused:
+            outgoing.flow()
+        if outgoing.flows_until:
+            outgoing.deltas = self._answer.repeated or NO_DELTAS
         return SEND
 
     def _nearly_ended(self, new: list[RunEvent]) -> Commands:
@@ -410,7 +399,7 @@ class ProviderRun:
     def _body_ended(self) -> Commands:
         self._answer.open_stream()
         try:
-            self._answer.read_last(self.response.take_body(), self._outgoing.pending)
+            self._answer.read_last(self.response.take_body(), self.outgoing.pending)
         except UNREADABLE as error:
             return self._ending.fail(error, Command.RELEASE)
         return self._end_response(Command.RELEASE)
@@ -422,14 +411,14 @@ class ProviderRun:
                 self._answer.check_continuation()
             except LimitError as error:
                 return self._ending.fail(error, Command.CLOSE)
-            grown = self._grown() if self._outgoing.pending else _NOTHING
+            grown = self._grown() if self.outgoing.pending else _NOTHING
             return (*grown, command, Command.SEND_CONTINUATION)
         return self._finish(command)
 
     def _finish(self, command: Command) -> Commands:
         is_cut = not self._answer.has_end
         try:
-            return self._ending.finish(self._answer.finish(self._outgoing.pending), command)
+            return self._ending.finish(self._answer.finish(self.outgoing.pending), command)
         except UNREADABLE as error:
             failure = unreadable(error, self.response.status)
             return self._ending.finish(cut_short(failure) if is_cut else failure, Command.CLOSE)
@@ -474,7 +463,7 @@ class ProviderRun:
 
         What this turn has no time for is read in the next turn.
         """
-        end = read(self._outgoing.pending)
+        end = read(self.outgoing.pending)
         if end is not None:
             return self._ending.finish(end, Command.RELEASE)
         self.clocks.continued()  # the whole body is here: wait for its end no longer
@@ -501,6 +490,11 @@ class ProviderRun:
 
     # Pending events.
 
+    def _note_life(self, now: float) -> None:
+        """Set the time of the last bytes, if the shell has added text to the pending events in this turn."""
+        if self.outgoing.has_flowing_text:
+            self.clocks.last_life = now
+
     def _resume(self, now: float) -> Commands:
         self._is_paused = False
         self.clocks.resumed(now)
@@ -509,6 +503,7 @@ class ProviderRun:
     def _pause(self) -> Commands:
         if self._is_paused:
             return _NOTHING
-        self._is_paused, self._is_flowing = True, False
+        self._is_paused = True
+        self.outgoing.stop()
         self.clocks.paused()
         return _PAUSE

@@ -12,6 +12,8 @@ from operator import itemgetter
 
 import msgspec
 
+from headrace.types import RunEvent
+from headrace_workers.http.lone_chunks import LINE_END, SIZE_LINES
 from headrace_workers.providers.shared.answer_limits import LIGHT
 from headrace_workers.providers.shared.text_span import TextSpan
 
@@ -31,7 +33,7 @@ _decode_texts = msgspec.json.Decoder(list[str]).decode
 class RepeatedDeltas:
     """The bytes ``before`` and ``after`` the text of a delta, with its blank line. The mapper keeps the texts in ``kept``."""
 
-    __slots__ = ("_after", "_before", "_end", "_size", "_start", "_stop", "kept")
+    __slots__ = ("_after", "_before", "_end", "_ends_chunk", "_in_chunk", "_less_than", "_size", "_skipped", "_start", "_stop", "kept")  # fmt: skip
 
     def __init__(self, before: bytes, after: bytes, kept: list[str]) -> None:
         self.kept = kept
@@ -40,6 +42,34 @@ class RepeatedDeltas:
         self._start, self._stop = len(before), -len(after)
         self._end = after[: -len(BLANK)]
         self._size = len(before) + len(self._end)
+        # The same delta as one whole HTTP chunk: a size line of the same length stands before it, and a line end behind it.
+        self._skipped = len(b"%x" % (self._size + len(BLANK))) + len(LINE_END)
+        self._in_chunk = slice(self._skipped + self._start, self._stop - len(LINE_END))
+        self._ends_chunk = after + LINE_END
+        self._less_than = min(2 * self._size, len(SIZE_LINES))
+
+    def take_chunk(self, data: bytes, events: list[RunEvent]) -> bool:
+        """Keep the text of a read that is exactly one HTTP chunk with one such delta, and append it to ``events``.
+
+        Return False if the read is anything else. The read begins where an HTTP chunk begins.
+        """
+        size = len(data)
+        if not (
+            size < self._less_than
+            and data.startswith(SIZE_LINES[size])
+            and data.startswith(self._before, self._skipped)
+            and data.endswith(self._ends_chunk)
+        ):
+            return False
+        try:
+            text = _decode_text(data[self._in_chunk])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return False
+        if not text:
+            return False
+        self.kept.append(text)
+        events.append(text)
+        return True
 
     def take(self, blocks: bytes) -> list[str] | None:
         """Keep and return the texts of server-sent events. Return None if not all of them are such deltas with a text."""
@@ -90,6 +120,10 @@ class RepeatedDeltas:
             return None
         self.kept += texts
         return texts
+
+
+NO_DELTAS = RepeatedDeltas(b"", b"", [])
+"""In place of unknown bytes: takes no chunk."""
 
 
 def _texts(strings: list[bytes]) -> list[str]:

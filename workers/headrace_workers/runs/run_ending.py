@@ -86,6 +86,7 @@ class RunEnding:
         if self.is_draining:
             end = self._usage_of(end)
         self._clocks.ended()
+        self._outgoing.stop()
         self.end = end
         return _RELEASED if command is Command.RELEASE else _CLOSED
 
@@ -112,6 +113,7 @@ class RunEnding:
     def break_off(self, reason: str) -> Terminal:
         """The worker itself failed at this run: end it in any state. Return the terminal message."""
         self.end = self._response.failure("worker_failed", reason)
+        self._outgoing.stop()
         self._outgoing.pending.clear()
         return self._summary.worker_failure(reason, self._unsent.events, was_sent=self._clocks.is_connected)
 

@@ -178,6 +178,9 @@ class ShortRun:
     def on_response(self, status: int, headers: dict[str, str]) -> None:
         self.as_live().on_response(status, headers)
 
+    def on_chunk(self, data: bytes) -> bool:  # noqa: ARG002 - no short run is a stream
+        return False
+
     def on_bytes(self, data: bytes) -> None:
         self.as_live().on_bytes(data)
 

@@ -17,20 +17,26 @@ _TAIL = 64
 
 
 class Transcript:
-    """The events of one run. Text keeps its order; other kinds are merged by kind."""
+    """The events of one run. Text keeps its order; other kinds are merged by kind.
 
-    __slots__ = ("_others", "_tail", "_texts")
+    ``tail``: the newest events. Others may append to it, and call :meth:`shorten` now and then.
+    """
+
+    __slots__ = ("_others", "_texts", "tail")
 
     def __init__(self) -> None:
         self._texts: list[str] = []
         self._others = MergedEvents()
-        self._tail: list[RunEvent] = []
+        self.tail: list[RunEvent] = []
 
     def add(self, events: list[RunEvent]) -> None:
         """Append events."""
-        tail = self._tail
-        tail += events
-        if len(tail) >= _TAIL:
+        self.tail += events
+        self.shorten()
+
+    def shorten(self) -> None:
+        """Merge the newest events if they are many."""
+        if len(self.tail) >= _TAIL:
             self._merge_tail()
 
     @property
@@ -47,13 +53,13 @@ class Transcript:
         return assemble([*self._texts, *self._others.events, *unsent])
 
     def _merge_tail(self) -> None:
-        tail, self._tail = self._tail, []
-        if not tail:
+        if not self.tail:
             return
         try:
-            self._texts.append("".join(tail))  # type: ignore[arg-type]
+            self._texts.append("".join(self.tail))  # type: ignore[arg-type]
         except TypeError:  # not all of it is text
-            self._merge_mixed(tail)
+            self._merge_mixed(self.tail)
+        self.tail.clear()
 
     def _merge_mixed(self, tail: list[RunEvent]) -> None:
         text = "".join([event for event in tail if type(event) is str])
