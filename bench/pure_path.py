@@ -212,8 +212,9 @@ class Counter:
         self.start()
         try:
             return function(*arguments)
-        finally:
-            self.stop()
+        finally:  # here, and not in stop(): a call of it would be counted
+            sys.setprofile(None)
+            sys.settrace(None)
 
     def start(self) -> None:
         """Count what this thread executes from here on, in functions that are called from here on."""
