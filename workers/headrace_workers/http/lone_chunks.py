@@ -6,20 +6,15 @@ Such a read is ``size line, bytes of the body, line end``, and needs no parser i
 from __future__ import annotations
 
 LINE_END = b"\r\n"
-_LONGEST = 1024
+_NO_LINE = b"no chunk has this length"
 
 
-def _size_line(read: int) -> bytes:
-    """Return the size line of a chunk that takes ``read`` bytes with it and its line ends."""
-    for digits in range(1, 4):
-        size = read - digits - 2 * len(LINE_END)
-        line = b"%x\r\n" % max(size, 0)
-        if size > 0 and len(line) == digits + len(LINE_END):
-            return line
-    return b"no chunk has this length"
+def _size_lines(digits: int) -> list[bytes]:
+    """Return the size lines with so many hexadecimal digits, and what stands for the length between them and shorter ones."""
+    return [_NO_LINE, *[b"%x\r\n" % size for size in range(16 ** (digits - 1), 16**digits)]]
 
 
-SIZE_LINES = tuple(map(_size_line, range(_LONGEST)))
+SIZE_LINES = ([_NO_LINE] * len(b"0\r\n\r\n") + _size_lines(1) + _size_lines(2) + _size_lines(3))[:1024]
 """Length of a read → the size line with which it begins, if it is one chunk."""
 
 
