@@ -106,12 +106,11 @@ class Providers:
             api = api_for(request, settings, declared)
             return Prepared(declared, api, _built(declared.name, api, request, settings, key), key)
 
-        def build(name: str) -> HttpRequest:
-            return _built(name, WIRE_FORMATS[name].api, request, settings, key)
+        def build(name: str) -> Prepared:
+            chosen = WIRE_FORMATS[name]
+            return Prepared(chosen, chosen.api, _built(name, chosen.api, request, settings, key), key)
 
-        name, http = choose(request, build)
-        chosen = WIRE_FORMATS[name]
-        return Prepared(chosen, chosen.api, http, key)
+        return choose(request, build)
 
     def _access(
         self, request: RunRequest, api_key: str | None, base_url: str | None, chosen_key: str, wire_format: str

@@ -9,6 +9,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import cast
 
 import msgspec
 
@@ -37,10 +38,12 @@ from headrace.transport.reactor import GuardedLoop, Reactor
 from headrace.transport.unix_dealer import UnixDealer
 from headrace.wire.messages import (
     AbortMode,
+    Acquire,
     Chunk,
     Finished,
     FlushResult,
     Grant,
+    Hold,
     Refuse,
     Release,
     RestartAnswer,
@@ -213,22 +216,34 @@ class EngineRuns:
         self._carry_out(delivery, delivery.session.due(monotonic()))
 
     def _carry_out(self, delivery: OpenRun, commands: list[Command]) -> None:
+        # By type: a pattern that does not fit takes as long as a call, and each run has three commands at least.
         for command in commands:
-            match command:
-                case TellWorker():
-                    self._tell_worker(delivery, command)
-                case AskBroker(Release(outcome="finished") as release) if self._may_be_late():
-                    self._engine.give_back_late(release)
-                case AskBroker():
-                    self._engine.ask(command.message)
-                case RunEnded():
-                    self._finish(delivery)
-                case WakeAt():
-                    self.reactor.call_at(command.when, partial(self.guard, self._check, delivery))
-                case HedgeBegan():
-                    self._hedges[command.span_id] = delivery
-                case HedgeEnded():
-                    self._hedges.pop(command.span_id, None)
+            kind = type(command)
+            if kind is TellWorker:
+                self._tell_worker(delivery, cast("TellWorker", command))
+            elif kind is AskBroker:
+                self._ask_broker(cast("AskBroker", command).message)
+            elif kind is RunEnded:
+                self._finish(delivery)
+            else:
+                self._carry_out_rare(delivery, command)
+
+    def _ask_broker(self, message: Acquire | Hold | Release) -> None:
+        if type(message) is Release and message.outcome == "finished" and self._may_be_late():
+            self._engine.give_back_late(message)
+        else:
+            self._engine.ask(message)
+
+    def _carry_out_rare(self, delivery: OpenRun, command: Command) -> None:
+        match command:
+            case WakeAt():
+                self.reactor.call_at(command.when, partial(self.guard, self._check, delivery))
+            case HedgeBegan():
+                self._hedges[command.span_id] = delivery
+            case HedgeEnded():
+                self._hedges.pop(command.span_id, None)
+            case _:
+                pass  # the others are not rare
 
     def _may_be_late(self) -> bool:
         """Return whether the lease of a run that has finished may be given back late: with the next question, or within 10 ms.

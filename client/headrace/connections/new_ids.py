@@ -9,7 +9,6 @@ import os
 import random
 from time import monotonic
 
-_48_BITS = (1 << 48) - 1
 _WINDOW = 1 / 16
 """Seconds in which a process's ids begin alike. The first quarter of the digits is shared, the rest is 48 random bits."""
 
@@ -26,26 +25,24 @@ class IdSource:
         """Make other ids from now on."""
         # Unique, but not secret. Not the generator of the ``random`` module: a program may give that one a fixed seed.
         self._random = random.Random()  # noqa: S311
-        self._shared = (0.0, 0)  # until when, and the bits
+        self._shared = (0.0, "")  # until when, and the digits
 
     def new_id(self, prefix: str) -> str:
         """Return a new id, which begins with ``prefix``."""
-        now = monotonic()
-        until, bits = self._shared
-        if now >= until:
-            bits = self._random.getrandbits(16) << 48
-            self._shared = now + _WINDOW, bits
-        return f"{prefix}{bits | self._random.getrandbits(48):016x}"
+        return f"{prefix}{self._beginning()}{self._random.randbytes(6).hex()}"
 
     def new_run_ids(self) -> tuple[str, str]:
         """Return a new id of a run, and a new id of a trace."""
+        beginning, digits = self._beginning(), self._random.randbytes(12).hex()
+        return f"sp_{beginning}{digits[:12]}", f"tr_{beginning}{digits[12:]}"
+
+    def _beginning(self) -> str:
         now = monotonic()
-        until, bits = self._shared
+        until, digits = self._shared
         if now >= until:
-            bits = self._random.getrandbits(16) << 48
-            self._shared = now + _WINDOW, bits
-        both = self._random.getrandbits(96)
-        return f"sp_{bits | both >> 48:016x}", f"tr_{bits | both & _48_BITS:016x}"
+            digits = self._random.randbytes(2).hex()
+            self._shared = now + _WINDOW, digits
+        return digits
 
 
 _of_process = IdSource()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import marshal
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 
@@ -46,7 +46,7 @@ _Key = tuple[tuple[str, ...], object, bool, int, bytes]
 """The fields that differ, whether the run streams, whether the messages are one text, the response type, the rest."""
 
 
-class CallParts(NamedTuple):
+class CallParts(msgspec.Struct, frozen=True):
     """A call, taken apart. ``fields`` and ``values``: what is its own in the request, in the order of the fields.
 
     ``user``: the short hash of the user's id.
@@ -60,7 +60,7 @@ class CallParts(NamedTuple):
     user: str
 
 
-class Shape(NamedTuple):
+class Shape(msgspec.Struct, frozen=True):
     """What the calls of one shape have in common. ``plan``: that of one of them, without its request."""
 
     plan: RunPlan

@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from headrace.arguments.checked_request import (
     RequestContext,
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from headrace.schemas.response_type import ResponseType
 
 
-class PlannedRun(NamedTuple):
+class PlannedRun(msgspec.Struct, frozen=True):
     """A run that can be started, and its trace."""
 
     plan: RunPlan

@@ -25,6 +25,10 @@ from headrace.wire.messages import Chunk, FromWorker, Goodbye, Grant, RunState, 
 logger = logging.getLogger("headrace.connections.connection")
 
 
+_ABOUT_RUN = Terminal | RunState
+"""Made once: for each message, making it would take longer than the question."""
+
+
 class WorkerLinks:
     """The links to the workers that have runs of this connection.
 
@@ -154,7 +158,7 @@ class WorkerLinks:
 
     def _other(self, link: WorkerLink, message: FromWorker) -> None:
         """Handle a message that is not a chunk."""
-        if isinstance(message, Terminal | RunState):
+        if isinstance(message, _ABOUT_RUN):
             self._about_run(link, message)
         elif isinstance(message, Welcome):
             if link.link.peer_epoch != link.epoch:

@@ -67,6 +67,7 @@ class PriceTable:
 
     def __init__(self, overrides: Mapping[str, Price] = {}) -> None:
         self._overrides = overrides
+        self._is_loaded = False
         # By provider and model.
         self._found: dict[tuple[str, str], Price | _ListedPrice | None] = {}
 
@@ -80,8 +81,10 @@ class PriceTable:
 
         If that fails, for example because no descriptor is free, the next price tries again.
         """
-        with contextlib.suppress(OSError):
-            _shipped()
+        if not self._is_loaded:
+            with contextlib.suppress(OSError):
+                _shipped()
+                self._is_loaded = True
 
     def cost(self, provider: str, model: str, usage: Usage) -> float | None:
         """Return the cost of a run in US dollars, or None if its price or its usage is unknown."""

@@ -90,6 +90,7 @@ class Delivery:
         "owner",
         "pid",
         "session",
+        "span_id",
         "started_at",
         "trace_id",
     )
@@ -106,6 +107,8 @@ class Delivery:
     ) -> None:
         """Make the delivery of a run that was asked for at ``started_at``. ``pid``: this process, if the caller knows it."""
         self.session = session
+        self.span_id = session.plan.span_id
+        """The run's id."""
         self.credit = session.credit
         self.outcome = RunOutcome()
         """Changed under the lock, except by a finalizer: see :meth:`abandon`."""
@@ -132,11 +135,6 @@ class Delivery:
         self._pinned: list[ResultWaiter] | None = None
         # Reentrant: a signal handler may abort the run while its own thread is in one of these methods.
         self._lock = threading.RLock()
-
-    @property
-    def span_id(self) -> str:
-        """The run's id."""
-        return self.session.plan.span_id
 
     # Any thread: ends the run in time, also where the I/O thread does not.
 

@@ -37,6 +37,7 @@ _PARAMETERS = OptionalFields(
     "dimensions",
 )
 _NO_ATTEMPTS: list[SpanAttempt] = []
+_NO_USAGE = Usage()
 _UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 _encode_json = msgspec.json.Encoder().encode
 
@@ -55,28 +56,13 @@ def request_stub(
     ``began``, ``arrived``: when the run was asked for, and when it came to its worker. ``queued``, ``waited_for``: see
     ``queue_seconds`` and ``queue_reason`` of :class:`Span`.
     """
+    # Every run makes one. By position, this takes a third of the time of 20 names.
     return Span(
-        span_id=span_id,
-        rank=Rank.STUB,
-        provider=request.provider,
-        model=request.model,
-        trace_id=request.trace_id,
-        parent_span_id=request.parent_span_id,
-        traceparent=request.traceparent,
-        kind="embedding" if request.inputs else "llm",
-        streamed=request.stream,
-        status="error",
-        error_type=LOST,
-        tags=request.tags,
-        user_id=request.user_id,
-        session_id=request.session_id,
-        parameters=parameters(request),
-        started_at=began,
-        ended_at=arrived,
-        queue_seconds=queued,
-        queue_reason=waited_for,
-        attempts=attempts,
-    )
+        span_id, Rank.STUB, request.provider, request.model, request.trace_id, request.parent_span_id,
+        request.traceparent, "embedding" if request.inputs else "llm", request.stream, "error", LOST, None, "", None,
+        None, None, began, arrived, 0.0, queued, None, _NO_USAGE, request.tags, request.user_id, request.session_id,
+        parameters(request), attempts, b"", "", waited_for,
+    )  # fmt: skip
 
 
 def request_content(request: RunRequest, text: str = "") -> SpanContent:
@@ -127,7 +113,7 @@ def _bare(span: Span) -> Span:
         queue_seconds=span.queue_seconds,
         queue_reason=span.queue_reason,
         first_chunk_seconds=span.first_chunk_seconds,
-        usage=Usage(),
+        usage=_NO_USAGE,
         content_note=TOO_LARGE,
     )
 

@@ -85,7 +85,7 @@ class SpanContent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True,
     """Images, audio and files in the answer. Long ones have a note in place of their content."""
 
 
-class Span(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
+class Span(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The record of a run. Times are seconds since 1970 (wall clock). Durations are seconds, from a monotonic clock.
 
     ``started_at``: when the caller made the call. ``queue_seconds``: from then to the lease of the run's last attempt,

@@ -52,7 +52,6 @@ _MOST_PLACES = 8
 """Positions that are kept of a piece that a secret holds several times."""
 _MOST_PIECES = 64
 """Pieces of a text that are cut in one step."""
-_ESCAPES = re.compile(r"%|\\u|&#")
 _CUT = "…".encode()
 """The mark at the end of a text that was cut."""
 _JSON_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([\"\\/]))")
@@ -71,6 +70,7 @@ class SecretMask:
         "_beneath",
         "_cores",
         "_exact_cores",
+        "_finds_word",
         "_forms",
         "_gram_set",
         "_grams",
@@ -78,7 +78,6 @@ class SecretMask:
         "_long",
         "_plain",
         "_size",
-        "_suspicious",
         "_words",
     )
 
@@ -95,8 +94,7 @@ class SecretMask:
                 places = self._grams.setdefault(form.text[start : start + self._size], [])
                 if len(places) < _MOST_PLACES:
                     places.append((form, start))
-        escapes_and_words = ["[%\\\\&]", *map(re.escape, self._words)] if self._forms or self._words else ["(?!)"]
-        self._suspicious = re.compile("|".join(escapes_and_words)).search
+        self._finds_word = re.compile("|".join(map(re.escape, self._words))).search if self._words else None
         self._plain = [secret for secret in unique if not is_word(secret)]
         self._exact_cores = [_core(secret) for secret in self._plain]
         self._cores = list(dict.fromkeys(_core(form.text.decode("utf-8", "surrogatepass")) for form in self._forms))
@@ -114,7 +112,7 @@ class SecretMask:
         """
         if len(text) > LONGEST_TEXT:
             return not self.is_quoted(text)
-        if self._suspicious(text) is not None:
+        if self._is_suspicious(text):
             return False
         if self._forms:
             if not pieces or len(pieces[0]) != self._size:
@@ -138,12 +136,19 @@ class SecretMask:
     def _seems_clean(self, text: str) -> bool:
         if len(text) > LONGEST_TEXT:
             return not self._cores
-        if self._suspicious(text) is not None:
+        if self._is_suspicious(text):
             return False
         if len(text) < _LEAST_OF_START or not self._forms:
             return True
         is_disjoint = self._gram_set.isdisjoint(pieces_of(text, self._size))
         return is_disjoint and not (self._long and self._has_long(text))
+
+    def _is_suspicious(self, text: str) -> bool:
+        """Return whether a text has a character that may begin an escape, or a secret that is a word."""
+        # A search for one character takes a tenth of the time of a regular expression for several.
+        if ("%" in text or "\\" in text or "&" in text) and (self._forms or self._words):
+            return True
+        return self._finds_word is not None and self._finds_word(text) is not None
 
     def _has_long(self, text: str) -> bool:
         data = text.encode("utf-8", "surrogatepass").lower()
@@ -157,7 +162,7 @@ class SecretMask:
         """
         if len(text) > _LONGEST_OF_ALL:
             return self._is_quoted_here(text)
-        if _ESCAPES.search(text) is None or len(text) > LONGEST_TEXT:
+        if not ("%" in text or "\\u" in text or "&#" in text) or len(text) > LONGEST_TEXT:
             return self.has_core(text.lower())
         return any(self.has_core(level.lower()) for level in _levels(text))
 

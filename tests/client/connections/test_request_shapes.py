@@ -57,7 +57,7 @@ STARTER = starter()
 
 def comparable(planned: PlannedRun, arguments: dict[str, Any]) -> tuple[Any, ...]:
     """Return all of a plan but the ids that were made for it. The request is compared as it is read, and by its size."""
-    plan, trace_id = planned
+    plan, trace_id = planned.plan, planned.trace_id
     request = decode_request(plan.request)
     assert request.trace_id == trace_id
     others = msgspec.structs.asdict(plan) | {"request": b"", "span_id": arguments.get("span_id")}
@@ -147,10 +147,10 @@ def test_the_key_is_that_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_second_call_of_a_shape_is_remembered_and_not_the_first() -> None:
     made, shapes = starter(), RequestShapes()
     parts = parts_of({"model": "gpt-4o", "messages": "x"}, "messages")
-    (planned, _), request = made.plan_run({"model": "gpt-4o", "messages": "x"}, stream=False)
-    shapes.note(parts, planned, request, None)
+    planned, request = made.plan_run({"model": "gpt-4o", "messages": "x"}, stream=False)
+    shapes.note(parts, planned.plan, request, None)
     before = shapes.of(parts)
-    shapes.note(parts, planned, request, None)
+    shapes.note(parts, planned.plan, request, None)
 
     shape = shapes.of(parts)
     assert before is None
@@ -161,12 +161,12 @@ def test_the_second_call_of_a_shape_is_remembered_and_not_the_first() -> None:
 @each(("size", "count"), [(1, MAX_SHAPES + 1), (MAX_KEY_BYTES, 2)])
 def test_shapes_are_forgotten_when_there_are_too_many(size: int, count: int) -> None:
     made, shapes = starter(), RequestShapes()
-    (planned, _), request = made.plan_run({"model": "gpt-4o", "messages": "x"}, stream=False)
+    planned, request = made.plan_run({"model": "gpt-4o", "messages": "x"}, stream=False)
     first = parts_of({"model": "gpt-4o", "messages": "x"}, "messages")
-    shapes.note(first, planned, request, None)
-    shapes.note(first, planned, request, None)
+    shapes.note(first, planned.plan, request, None)
+    shapes.note(first, planned.plan, request, None)
     for number in range(count):
         further = parts_of({"model": "gpt-4o", "messages": "x", "tags": ["x" * size, str(number)]}, "messages")
-        shapes.note(further, planned, request, None)
+        shapes.note(further, planned.plan, request, None)
 
     assert shapes.of(first) is None

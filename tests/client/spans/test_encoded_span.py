@@ -12,7 +12,7 @@ from headrace.spans.encoded_span import (
     request_content,
     request_stub,
 )
-from headrace.spans.span import LOST, Rank, decode_span, encode_span
+from headrace.spans.span import LOST, Rank, Span, SpanAttempt, decode_span, encode_span
 from headrace.types import Message, Tool
 from headrace.wire.messages import MAX_REQUEST_BYTES
 from headrace.wire.run_request import RunRequest
@@ -91,3 +91,18 @@ def test_a_span_that_is_too_large_without_its_content_keeps_its_facts_alone() ->
 def test_the_most_that_a_span_may_have_is_more_than_a_request_and_less_than_a_frame() -> None:
     assert MAX_SPAN_BYTES == 56 * 1024 * 1024
     assert MAX_REQUEST_BYTES < MAX_SPAN_BYTES < 64 * 1024 * 1024
+
+
+def test_a_stub_has_each_field_of_its_request_in_its_own_place() -> None:
+    asked = RunRequest(
+        provider="p", model="m", messages=[Message("user", "x")], stream=True, trace_id="tr_1", parent_span_id="sp_2",
+        traceparent="00-1", tags=["t"], user_id="u", session_id="s", temperature=0.5,
+    )  # fmt: skip
+    attempts = [SpanAttempt(3)]
+
+    assert request_stub("sp_1", asked, 1.0, 2.0, 3.0, "rate", attempts) == Span(
+        span_id="sp_1", rank=Rank.STUB, provider="p", model="m", trace_id="tr_1", parent_span_id="sp_2",
+        traceparent="00-1", kind="llm", streamed=True, status="error", error_type=LOST, tags=["t"], user_id="u",
+        session_id="s", parameters={"temperature": 0.5}, started_at=1.0, ended_at=2.0, queue_seconds=3.0,
+        queue_reason="rate", attempts=attempts,
+    )  # fmt: skip

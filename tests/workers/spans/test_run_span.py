@@ -33,6 +33,7 @@ from headrace.wire.messages import (
     Chunk,
     Failed,
     FailureKind,
+    Finished,
     Run,
 )
 from headrace.wire.run_request import RunRequest
@@ -42,6 +43,7 @@ from headrace_workers.runs.run_commands import Commands
 from headrace_workers.runs.timeouts import ClockLimits, Clocks
 from headrace_workers.runs.transcript import Transcript
 from headrace_workers.spans.run_span import (
+    EndedRun,
     Moment,
     begun_span,
     ended_span,
@@ -419,3 +421,42 @@ def test_a_span_that_cannot_be_encoded_is_kept_with_its_values_replaced() -> Non
     kept = decode_span(encode_bounded(odd))
     assert (kept.span_id, kept.provider, kept.error, kept.user_id) == (SPAN, "openai", "\ufffd", "a\ufffd")
     assert kept.parameters == {"max_output_tokens": 2**63 - 1}
+
+
+def test_an_ended_span_has_each_field_of_its_stub_and_of_the_facts_in_its_own_place() -> None:
+    begun = SpanAttempt(3, "w1", 4.0, wire_format="f", telemetry_provider="t", provider="q", model="n", is_hedge=True)
+    stub = Span(
+        span_id="sp_1", rank=Rank.STUB, provider="p", model="m", trace_id="tr_1", parent_span_id="sp_2",
+        traceparent="00-1", kind="embedding", streamed=True, error_type=LOST, started_at=1.0, ended_at=2.0,
+        queue_seconds=3.0, tags=["t"], user_id="u", session_id="s", parameters={"x": 1}, attempts=[begun],
+        queue_reason="rate",
+    )  # fmt: skip
+    used = Usage(1, 2, 3)
+    facts = EndedRun(
+        request=RunRequest(provider="p", model="m", messages=[], stream=True),
+        terminal=Finished("sp_1", 3, 0, 0, "max_tokens", "length", used, [], "answered"),
+        headers_at=51.0,
+        content_at=52.0,
+        status_code=201,
+        request_id="req_1",
+        response_id="resp_1",
+        maybe_billed=True,
+        usage=used,
+        received=None,
+        mask=SecretMask([]),
+    )
+    wall = ARRIVED.wall
+
+    ended = ended_span(stub, facts, ARRIVED, 55.0, b"content", "note")
+
+    assert ended == msgspec.structs.replace(
+        stub, rank=Rank.WORKER, status="ok", error_type=None, ended_at=wall + 5.0, duration_seconds=8.0,
+        first_chunk_seconds=5.0, usage=used, response_model="answered", response_id="resp_1",
+        finish_reason="max_tokens", provider_finish_reason="length", content=b"content", content_note="note",
+        attempts=[
+            msgspec.structs.replace(
+                begun, ended_at=wall + 5.0, headers_at=wall + 1.0, first_chunk_at=wall + 2.0, status_code=201,
+                request_id="req_1", outcome="ok", reason="", maybe_billed=True,
+            )
+        ],
+    )  # fmt: skip

@@ -10,6 +10,7 @@ exchange in any call.
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Protocol, cast
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -29,6 +30,8 @@ TURN_BYTES = 256 * 1024
 _NO_HEADERS: dict[str, str] = {}
 _LARGE_READ = 4 * 1024
 """Bytes of a read that are counted as a part of the turn."""
+_MAX_KNOWN_BYTES = 2 * 1024
+"""Bytes of the names of a response's header fields that are remembered."""
 _FIELD_BYTES = 4
 """Bytes of a header field beside its name and value."""
 
@@ -335,14 +338,14 @@ class Http1Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         fields = self._fields
         self._fields = []
-        said = b"\n".join(fields)  # no field has a line end within
-        count = len(fields)
-        self._head_bytes += len(said) - max(count - 1, 0) + count // 2 * _FIELD_BYTES
+        names, values = b"\n".join(fields[::2]), b"\n".join(fields[1::2])  # no field has a line end within
+        count = len(fields) // 2
+        self._head_bytes += len(names) + len(values) + count * _FIELD_BYTES - 2 * max(count - 1, 0)
         if self._head_bytes > MAX_HEAD_BYTES:
             raise BadResponseError(f"response head over {MAX_HEAD_BYTES} bytes")
         if status < 200:  # noqa: PLR2004 - informational: the response is still to come
             return
-        headers = self._headers = _headers_of(said.decode("latin-1")) if fields else {}
+        headers = self._headers = _headers_of(names, values) if fields else {}
         if "content-encoding" in headers:
             self._choose_decoder(headers["content-encoding"])
         codings = headers.get("transfer-encoding", "").lower()
@@ -439,7 +442,8 @@ class Http1Connection(asyncio.Protocol):
     def _end_exchange(self, *, is_clean: bool) -> None:
         self._detach()
         if is_clean and self._is_keep_alive and not self._has_unsent and self.is_usable:
-            self.look_at_reading()
+            if not self._is_reading or self._decoder is not None:
+                self.look_at_reading()
             # Free the connection first, so that a request sent in on_complete can use it.
             self._owner.connection_free(self)
         else:
@@ -458,17 +462,27 @@ class Http1Connection(asyncio.Protocol):
         exchange.fail("unreadable", reason)
 
 
-def _headers_of(said: str) -> dict[str, str]:
-    """Return the header fields of lines with names and values in turn. The values of a repeated field are joined by a comma."""
-    values = said.split("\n")
-    names = said.lower().split("\n")[::2]
-    del values[::2]
-    headers = dict(zip(names, values))  # noqa: B905 - they are of one length
-    if len(headers) < len(names):
+def _headers_of(names: bytes, values: bytes) -> dict[str, str]:
+    """Return the header fields: name in small letters → value. The values of a repeated field are joined by a comma.
+
+    ``names``, ``values``: one a line, in the same order.
+    """
+    known = _known_names(names) if len(names) <= _MAX_KNOWN_BYTES else _names_of(names)
+    said = values.decode("latin-1").split("\n")
+    headers = dict(zip(known, said))  # noqa: B905 - they are of one length
+    if len(headers) < len(known):
         headers = {}
-        for name, value in zip(names, values, strict=True):
+        for name, value in zip(known, said, strict=True):
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
+
+
+def _names_of(names: bytes) -> list[str]:
+    return names.decode("latin-1").lower().split("\n")
+
+
+_known_names = functools.lru_cache(maxsize=256)(_names_of)
+"""A server sends the same names in each response. Remembered, they need not be made and hashed again."""
 
 
 def _describe(error: HttpParserError | HttpParserUpgrade) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import TypeVar
 
 from headrace.wire.run_request import RunRequest
-from headrace_workers.http.http_request import HttpRequest
 from headrace_workers.providers.shared.openai_models import (
     facts_of,
     is_likely_on_responses_only,
@@ -43,14 +43,13 @@ _ONLY_RESPONSES_NAMES = """
 _FOREIGN_OPTIONS = {CHAT: frozenset(_ONLY_RESPONSES_NAMES.split()), RESPONSES: frozenset(_ONLY_CHAT_NAMES.split())}
 """Wire format → keys of ``custom_options`` that only the other API has."""
 
-Build = Callable[[str], HttpRequest]
-"""Builds the request in the named wire format. Raises ProviderFailedError for what the format cannot do."""
+Built = TypeVar("Built")
 
 
-def choose(request: RunRequest, build: Build) -> tuple[str, HttpRequest]:
-    """Return the name of the wire format to use, and the request in it.
+def choose(request: RunRequest, build: Callable[[str], Built]) -> Built:
+    """Return what ``build`` returns for the wire format to use: the request in it.
 
-    Raises ProviderFailedError (``invalid_request``) if neither API takes the request.
+    ``build`` takes the name of a wire format, and raises ProviderFailedError for what the format cannot do. Raises ProviderFailedError (``invalid_request``) if neither API takes the request.
     """
     if not (request.tools or request.reasoning_effort) and says_no_effort(request.custom_options):
         order = _plain_order(request.model)
@@ -60,7 +59,7 @@ def choose(request: RunRequest, build: Build) -> tuple[str, HttpRequest]:
     for name in order:
         try:
             _check_options(request, name)
-            return name, build(name)
+            return build(name)
         except ProviderFailedError as error:
             if error.failure.kind != "invalid_request" or error.failure.code is not None:
                 raise

@@ -115,40 +115,28 @@ def ended_span(
     outcome = outcome_of(terminal, run.request.provider)
     asked_at = arrived.monotonic - stub.queue_seconds
     ended_at, content_at = arrived.wall_at(now), run.content_at
-    attempt = msgspec.structs.replace(
-        stub.attempts[0],
-        ended_at=ended_at,
-        headers_at=None if run.headers_at is None else arrived.wall_at(run.headers_at),
-        first_chunk_at=None if content_at is None else arrived.wall_at(content_at),
-        status_code=run.status_code or None,
-        request_id=run.request_id,
-        outcome=outcome.error_type or outcome.status,
-        reason=outcome.error or "",
-        maybe_billed=run.maybe_billed,
-    )
+    begun = stub.attempts[0]
+    attempt = SpanAttempt(
+        begun.number, begun.worker, begun.started_at, ended_at,
+        None if run.headers_at is None else arrived.wall_at(run.headers_at),
+        None if content_at is None else arrived.wall_at(content_at),
+        run.status_code or None, run.request_id, outcome.error_type or outcome.status, outcome.error or "",
+        run.maybe_billed, begun.wire_format, begun.telemetry_provider, begun.provider, begun.model, begun.is_hedge,
+    )  # fmt: skip
     if run.is_beaten:
         # The span of the attempt that was faster is the run's. This one only adds its attempt.
         beaten = msgspec.structs.replace(attempt, outcome=BEATEN, reason="another attempt was faster")
         return msgspec.structs.replace(stub, attempts=[beaten], content=content, content_note=content_note)
-    finished = terminal if isinstance(terminal, Finished) else None
-    return msgspec.structs.replace(
-        stub,
-        rank=outcome.rank,
-        status=outcome.status,
-        error_type=outcome.error_type,
-        error=outcome.error,
-        ended_at=ended_at,
-        duration_seconds=now - asked_at,
-        first_chunk_seconds=None if content_at is None else content_at - asked_at,
-        usage=run.usage,
-        response_model=finished.model if finished else "",
-        response_id=run.response_id,
-        finish_reason=finished.finish_reason if finished else None,
-        provider_finish_reason=finished.provider_finish_reason if finished else None,
-        attempts=[attempt],
-        content=content,
-        content_note=content_note,
-    )
+    finished = terminal if type(terminal) is Finished else None
+    # Every run makes one: by position, as in request_stub.
+    return Span(
+        stub.span_id, outcome.rank, stub.provider, stub.model, stub.trace_id, stub.parent_span_id, stub.traceparent,
+        stub.kind, stub.streamed, outcome.status, outcome.error_type, outcome.error,
+        finished.model if finished else "", run.response_id, finished.finish_reason if finished else None,
+        finished.provider_finish_reason if finished else None, stub.started_at, ended_at, now - asked_at,
+        stub.queue_seconds, None if content_at is None else content_at - asked_at, run.usage, stub.tags, stub.user_id,
+        stub.session_id, stub.parameters, [attempt], content, content_note, stub.queue_reason,
+    )  # fmt: skip
 
 
 def refused_span(

@@ -109,8 +109,9 @@ class SpoolWriter:
         number = self._current.number
         written: list[WrittenSpan] = []
         for span, record in zip(ended, records, strict=True):
-            written.append(WrittenSpan(span, SpoolPlace(number, offset, len(record))))
-            offset += len(record)
+            length = len(record)
+            written.append(WrittenSpan(span, SpoolPlace(number, offset, length)))
+            offset += length
         return written
 
     def read(self, place: SpoolPlace) -> bytes | None:
@@ -204,11 +205,10 @@ class SpoolWriter:
         raise FileExistsError(f"{self._prefix}: no free name")
 
     def _write(self, segment: _Segment, data: bytes) -> None:
-        view = memoryview(data)
         try:
-            while view:
-                count = os.write(segment.fd, view)
-                view = view[count:]
+            written = os.write(segment.fd, data)
+            while written < len(data):
+                written += os.write(segment.fd, memoryview(data)[written:])
         except OSError:
             self._cut(segment, segment.size)
             raise

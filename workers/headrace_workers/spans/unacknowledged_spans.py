@@ -45,19 +45,16 @@ class OutgoingBatch(msgspec.Struct, frozen=True, gc=False):
     spans: list[bytes]
 
 
-class _Entry:
-    """One unacknowledged span. ``data`` is None if the span is only in the spool."""
+class _Entry(msgspec.Struct, gc=False, eq=False):
+    """One unacknowledged span. ``data`` is None if the span is only in the spool. ``size``: its bytes. ``memory``: those in memory."""
 
-    __slots__ = ("data", "is_gone", "is_in_flight", "memory", "place", "serial", "size")
-
-    def __init__(self, serial: int, data: bytes, place: SpoolPlace | None) -> None:
-        self.serial = serial
-        self.size = len(data)
-        self.memory = ENTRY_BYTES + self.size
-        self.data: bytes | None = data
-        self.place = place
-        self.is_in_flight = False
-        self.is_gone = False
+    serial: int
+    size: int
+    memory: int
+    data: bytes | None
+    place: SpoolPlace | None
+    is_in_flight: bool = False
+    is_gone: bool = False
 
     def forget(self) -> None:
         """Remove the span from memory. It stays in the spool."""
@@ -116,7 +113,8 @@ class UnacknowledgedSpans:
     def add(self, data: bytes, place: SpoolPlace | None) -> None:
         """Add the span of an ended run. ``place`` is its place in the spool, or None if it could not be written."""
         self.added += 1
-        entry = _Entry(self.added, data, place)
+        size = len(data)
+        entry = _Entry(self.added, size, ENTRY_BYTES + size, data, place)
         if self.memory + entry.memory > self._memory_bytes:
             if place is not None:
                 entry.forget()
