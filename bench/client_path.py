@@ -1,6 +1,7 @@
 """Counts what the client executes for one chunk, from the readable socket to the reader's next wait: for a task, and for a thread.
 
-``python -m bench.client_path``. No engine runs: this process is the worker too, on a real socket, and nothing of that is counted.
+``python -m bench.client_path`` prints the counts, ``--record`` keeps them in ``bench/client_path.json``, for
+``tests/bench/test_client_path.py``. No engine runs: this process is the worker too, on a real socket, and nothing of that is counted.
 Each chunk comes alone, and wakes a reader that waits. The figures are Python's instructions and calls, the same on every machine.
 
 * A task: its event loop (uvloop) is the guest of the reactor, and reads the socket itself. uvloop's own work is not counted.
@@ -9,6 +10,7 @@ Each chunk comes alone, and wakes a reader that waits. The figures are Python's 
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import itertools
 import os
@@ -18,11 +20,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 import uvloop
 
-from bench.pure_path import Counter, Counts
+from bench.pure_path import Counter, Counts, version
 from headrace.async_streams import AsyncLocalStream
 from headrace.connections.connection import Connection
 from headrace.connections.engine_source import ExternalEngine
@@ -36,6 +39,7 @@ from headrace.transport.zmtp import ROUTER, frame_head, opening
 from headrace.wire.codec import encode_frame
 from headrace.wire.messages import CAPABILITIES, PROTOCOL_MINOR, Chunk, Grant, Welcome
 
+RECORDED = Path(__file__).with_suffix(".json")
 _SPAN, _EPOCH = "sp_0123456789abcdef", 7
 _WARM_UP, _CHUNKS = 20, 50
 
@@ -148,11 +152,33 @@ def _take(stream: LocalStream[None], counter: Counter) -> None:
         counter.stop()
 
 
+def counts() -> dict[str, Counts]:
+    """Return the counts of all ways."""
+    task = counts_of_task()
+    io, thread = counts_of_thread()  # from here on this is an I/O thread
+    return {"a task": task, "a thread: I/O thread": io, "a thread: reader": thread}
+
+
+def recorded() -> dict[str, dict[str, Counts]]:
+    """Return the recorded counts: version of Python → way → counts."""
+    return msgspec.json.decode(RECORDED.read_bytes(), type=dict[str, dict[str, Counts]])
+
+
 def main() -> None:
-    """Print the counts."""
-    task, (io, thread) = counts_of_task(), counts_of_thread()
-    for name, counts in (("a task, all", task), ("a thread, I/O thread", io), ("a thread, reader", thread)):
-        print(f"{name:24} {counts.instructions:8.2f} instructions {counts.calls:7.2f} calls a chunk")
+    """Print the counts, and record them if asked to."""
+    parser = argparse.ArgumentParser(prog="python -m bench.client_path", description=__doc__)
+    parser.add_argument("--record", action="store_true", help="keep the counts as those that the test expects")
+    parser.add_argument("--json", action="store_true", help="print the counts as JSON")
+    arguments = parser.parse_args()
+    found = counts()
+    if arguments.json:
+        print(msgspec.json.encode(found).decode())
+        return
+    for way, count in found.items():
+        print(f"{way:24} {count.instructions:8.2f} instructions {count.calls:7.2f} calls a chunk")
+    if arguments.record:
+        kept = recorded() if RECORDED.exists() else {}
+        RECORDED.write_bytes(msgspec.json.format(msgspec.json.encode(kept | {version(): found})) + b"\n")
 
 
 if __name__ == "__main__":

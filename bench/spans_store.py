@@ -101,7 +101,7 @@ class StoreSender:
 
     def turn(self) -> bool:
         """Send what may be sent; return whether all is acknowledged."""
-        if not self._dealer.has_peer and self._dealer.is_disconnected():
+        if not self._dealer.has_peer and self._dealer.is_disconnected:
             sys.exit("there is no collector")
         while self._left and self._sequence - self._acknowledged < WINDOW:
             count = min(self._left, BATCH)

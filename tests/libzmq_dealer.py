@@ -90,6 +90,7 @@ class LibzmqDealer:
             frames.append(parts[0] if len(parts) == 1 else b"")
         return frames
 
+    @property
     def is_disconnected(self) -> bool:
         return self._is_over
 

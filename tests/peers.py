@@ -23,7 +23,7 @@ def until_disconnected(peer: RawDealer, timeout: float = 10.0) -> list[bytes]:
     said: list[bytes] = []
 
     def is_over() -> bool:
-        has_ended = peer.is_disconnected()  # asked first: what came before the end is there then
+        has_ended = peer.is_disconnected  # asked first: what came before the end is there then
         said.extend(peer.receive())
         return has_ended
 
@@ -61,6 +61,7 @@ class RawDealer:
             while True:
                 yield b"".join(self._socket.recv_multipart(zmq.NOBLOCK))
 
+    @property
     def is_disconnected(self) -> bool:
         """Return whether a connection has ended since the last call."""
         has_ended = False

@@ -125,7 +125,7 @@ class _AsyncReader(Reader, AsyncIterator[Any]):
                 future = self._delivery.waiter(loop)
                 if future is not None:
                     await future
-                self.take()
+                text = self.take()
             except EndedError:
                 break
             except asyncio.CancelledError:
@@ -133,6 +133,8 @@ class _AsyncReader(Reader, AsyncIterator[Any]):
                 raise
             finally:
                 self._is_reading = False
+            if text is not None and not outcome.is_aborted:
+                return text
         raise StopAsyncIteration
 
     def _find_loop(self) -> asyncio.AbstractEventLoop:
@@ -143,6 +145,7 @@ class _AsyncReader(Reader, AsyncIterator[Any]):
 
 class _AsyncEventIterator(_AsyncReader):
     __slots__ = ()
+    yields_text = False
 
     def values(self, events: list[RunEvent]) -> Iterator[Any]:
         return map(public_event, events)
@@ -150,6 +153,7 @@ class _AsyncEventIterator(_AsyncReader):
 
 class _AsyncPartialIterator(_AsyncReader):
     __slots__ = ("_partial",)
+    yields_text = False
 
     def __init__(self, stream: Stream, partial_answer: PartialAnswer) -> None:
         super().__init__(stream)

@@ -178,6 +178,8 @@ class Reader:
     """What all iterators share: the current batch, and how to fetch the next."""
 
     __slots__ = ("_batch", "_delivery", "_is_reading", "_outcome", "_stream")
+    yields_text = True
+    """Whether the iterator yields text just as it has come."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -188,8 +190,6 @@ class Reader:
 
     def values(self, events: list[RunEvent]) -> Iterator[Any]:
         """Return what the iterator yields for some events: by default the text among them."""
-        if len(events) == 1 and type(events[0]) is str:
-            return iter(events)
         return iter([event for event in events if type(event) is str])
 
     def claim(self) -> None:
@@ -205,8 +205,8 @@ class Reader:
         if was_reading:
             raise StreamConsumedError(delivery.span_id, "is being iterated by another thread or task")
 
-    def take(self) -> None:
-        """Fetch the next batch, if it has arrived.
+    def take(self) -> str | None:
+        """Fetch what has arrived: the next batch, or one text, which is returned.
 
         Raises the run's error after its last event, or EndedError after the last event of a run that ended well or was
         aborted.
@@ -214,12 +214,17 @@ class Reader:
         # Read before the batch: else events that came just before the end would be lost.
         has_ended = self._outcome.has_ended
         events = self._delivery.take()
+        if len(events) == 1 and self.yields_text:
+            event = events[0]
+            if type(event) is str:
+                return event
         if events:
             self._batch = self.values(events)
         elif has_ended or self._outcome.is_aborted:
             if has_ended:
                 raise_error(self._delivery.see_result())
             raise EndedError
+        return None
 
     def is_wanted(self) -> bool:
         """Tell whether the run was not aborted."""
@@ -257,14 +262,16 @@ class _SyncReader(Reader, Iterator[Any]):
         while not outcome.is_aborted:
             for value in self._batch:
                 return value
-            self._refill()
+            text = self._refill()
+            if text is not None and not outcome.is_aborted:
+                return text
         raise StopIteration
 
-    def _refill(self) -> None:
+    def _refill(self) -> str | None:
         self.claim()
         try:
             self._delivery.wait()
-            self.take()
+            return self.take()
         except EndedError:
             raise StopIteration from None
         finally:
@@ -273,6 +280,7 @@ class _SyncReader(Reader, Iterator[Any]):
 
 class _EventIterator(_SyncReader):
     __slots__ = ()
+    yields_text = False
 
     def values(self, events: list[RunEvent]) -> Iterator[Any]:
         return map(public_event, events)
@@ -280,6 +288,7 @@ class _EventIterator(_SyncReader):
 
 class _PartialIterator(_SyncReader):
     __slots__ = ("_partial",)
+    yields_text = False
 
     def __init__(self, stream: Stream, partial_answer: PartialAnswer) -> None:
         super().__init__(stream)

@@ -162,7 +162,7 @@ def test_a_false_supervisor_is_not_asked_and_its_answers_do_not_count(
 
         def is_over() -> bool:
             heard.extend(impostor.receive())  # which also sends what waited for the broker's READY
-            return impostor.is_disconnected()
+            return impostor.is_disconnected
 
         wait_until(is_over, 10.0, "the end of the impostor")
         assert main(["restart", "--engine", address]) == ExitCode.OK

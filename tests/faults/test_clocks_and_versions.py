@@ -160,7 +160,7 @@ def test_a_worker_of_another_major_version_loses_its_connection_and_no_one_else(
         for _ in range(times):
             stranger = RawDealer(context, f"ipc://{engine.directory}/broker")
             stranger.send(bytes([PROTOCOL_MAJOR + 1]) + engine.random.randbytes(20))
-            while not stranger.is_disconnected():
+            while not stranger.is_disconnected:
                 threading.Event().wait(0.01)
             stranger.close()
         context.term()

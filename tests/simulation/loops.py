@@ -116,6 +116,7 @@ class SimReactor:
         self._calls: deque[Action] = deque()
         self._timers: list[tuple[float, int, Action]] = []
         self._count = 0
+        self._each_turn: list[Action] = []
         self._turn_end: list[Action] = []
         self._in_turn = False
         host.loop = self
@@ -137,10 +138,10 @@ class SimReactor:
         self.call_at(self.host.world.now + delay, action)
 
     def each_turn(self, action: Action) -> None:
-        self._turn_end.append(action)
+        self._each_turn.append(action)
 
-    def remove_each_turn(self, action: Action) -> None:
-        self._turn_end = [known for known in self._turn_end if known != action]
+    def at_turn_end(self, action: Action) -> None:
+        self._turn_end.append(action)
 
     def offer(self, loop: object) -> None:
         """No event loop reads the simulated sockets."""
@@ -164,8 +165,10 @@ class SimReactor:
         timers, now = self._timers, self.host.world.now
         while timers and timers[0][0] <= now:
             heapq.heappop(timers)[2]()
-        for action in self._turn_end:
+        for action in self._each_turn:
             action()
+        while self._turn_end:
+            self._turn_end.pop(0)()
         self._in_turn = False
         if self.is_stopping:
             if self.at_stop is not None:

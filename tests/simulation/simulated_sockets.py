@@ -203,6 +203,7 @@ class SimDealer:
         self._inbox.clear()
         return frames
 
+    @property
     def is_disconnected(self) -> bool:
         return self._has_lost
 

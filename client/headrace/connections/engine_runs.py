@@ -89,8 +89,6 @@ class EngineRuns:
         self._waited_until = 0.0
         self._is_checking = False
         self._is_closed = False
-        self._stop_flushing: Callable[[], None] = lambda: None
-        self.reactor.call(self._start_flushing)
 
     @property
     def are_any(self) -> bool:
@@ -285,19 +283,6 @@ class EngineRuns:
         delivery.ended(now, self._to_wake)
         self._open_runs.runs.discard(delivery)
 
-    def _start_flushing(self) -> None:
-        self._stop_flushing = self.reactor.each_turn(self._flush)
-
-    def _flush(self) -> None:
-        """Send the messages of this turn, one frame for each link.
-
-        Wake the tasks that wait.
-        """
-        if self._links.dirty:
-            self._links.flush()
-        if self._to_wake.futures:
-            self._to_wake.wake()
-
     def _run_of(self, span_id: str) -> OpenRun | None:
         """Return the run with this id, or with this hedge."""
         return self._deliveries.get(span_id) or self._hedges.get(span_id)
@@ -415,7 +400,7 @@ class EngineRuns:
                 delivery.abandon()
                 self.guard(self._end_now, delivery)
             self._engine.hurry()
-            self._flush()
+            self._links.flush()
             self._spans.close(partial(self._close_links, done))
         except BaseException:
             self._close_links(done, ())
@@ -431,7 +416,6 @@ class EngineRuns:
             self._workers.close(_CLOSE_LINGER)
             self._engine.end(_CLOSE_LINGER)
         finally:
-            self._stop_flushing()
             try:
                 self._source.close()
             finally:

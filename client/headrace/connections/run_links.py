@@ -147,8 +147,7 @@ class Links:
         self._reactor = reactor
         self._history = history
         self._epoch = epoch
-        self.dirty: list[TurnLink] = []
-        """Links with messages that were queued in this turn."""
+        self._dirty: list[TurnLink] = []
 
     def open_broker(
         self,
@@ -211,7 +210,7 @@ class Links:
     def queue(self, link: TurnLink, message: msgspec.Struct) -> None:
         """Send a message at the end of this turn of the loop."""
         if not link.outbox:
-            self.dirty.append(link)
+            self._flush_later(link)
         link.outbox.append(message)
 
     def queue_late(self, link: TurnLink, message: msgspec.Struct) -> None:
@@ -233,12 +232,17 @@ class Links:
     def send_late(self, link: TurnLink) -> None:
         """Send the messages that wait for others at the end of this turn."""
         if link.late and not link.outbox:
-            self.dirty.append(link)
+            self._flush_later(link)
+
+    def _flush_later(self, link: TurnLink) -> None:
+        if not self._dirty:
+            self._reactor.at_turn_end(self.flush)
+        self._dirty.append(link)
 
     def flush(self) -> None:
         """Send the messages that were queued in this turn. A link that has been closed meanwhile sends nothing."""
-        while self.dirty:
-            links, self.dirty = self.dirty, []
+        while self._dirty:
+            links, self._dirty = self._dirty, []
             for link in links:
                 messages, link.outbox = link.outbox, []
                 if link.late:

@@ -34,5 +34,8 @@ class CallingLoop(EventLoop, Protocol):
     def call(self, action: Callable[[], None], /) -> None:
         """Call ``action`` soon. May be called from any thread."""
 
+    def at_turn_end(self, action: Callable[[], None], /) -> None:
+        """Call ``action`` once, at the end of the present turn."""
+
     def call_at(self, when: float, action: Callable[[], None], /) -> None:
         """Call ``action`` once ``time.monotonic()`` reaches ``when``."""

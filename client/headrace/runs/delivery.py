@@ -251,7 +251,9 @@ class Delivery:
     def waiter(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None] | None:
         """Return what a task of ``loop`` must await until there may be something new. None: there is something already."""
         self._waiter = future = loop.create_future()
-        if self._has_news():
+        outcome = self.outcome
+        # As _has_news, without a call for each chunk.
+        if len(self.session.events) > self.credit.taken or outcome.has_ended or outcome.is_aborted:
             self._waiter = None
             return None
         if thread_marks.is_io_thread:

@@ -61,10 +61,11 @@ class ReaderCredit:
     def take(self, batch: Sequence[RunEvent]) -> bool:
         """The reader has taken ``batch``, which is not empty. Returns whether it must ask the I/O thread for credit."""
         count, first = len(batch), batch[0]
-        self.taken += count
+        self.taken = taken = self.taken + count
         # One piece of text is the common case, and costs no further call.
-        self.taken_characters += len(first) if count == 1 and type(first) is str else characters(batch)
-        if self.taken < self._ask_at and self.taken_characters < self._ask_at_characters:
+        length = len(first) if count == 1 and type(first) is str else characters(batch)
+        self.taken_characters = length = self.taken_characters + length
+        if taken < self._ask_at and length < self._ask_at_characters:
             return False
         self._settle()
         return True

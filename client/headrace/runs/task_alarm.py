@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from headrace.process.callbacks import is_io_thread
@@ -17,14 +18,17 @@ class Turns(Protocol):
     turn_loop: asyncio.AbstractEventLoop | None
     """The event loop that has a turn in its own thread just now. None while another thread has it."""
 
+    def at_turn_end(self, action: Callable[[], None], /) -> None:
+        """Call ``action`` once, at the end of the present turn."""
+
     def offer(self, loop: asyncio.AbstractEventLoop, /) -> None:
         """A task of ``loop``, which runs in this thread, was woken by another thread."""
 
 
 class TasksToWake:
-    """The tasks to wake after a turn. A task of the loop that has the turn is woken at once: it runs after the turn.
+    """The tasks to wake. A task of the loop that has the turn is woken at once: it runs after the turn. Others are woken at its end.
 
-    ``turns``: None outside of turns.
+    ``turns``: None outside of turns. The caller then calls :meth:`wake`.
     """
 
     __slots__ = ("_turns", "futures")
@@ -40,8 +44,10 @@ class TasksToWake:
         if self._turns is not None and loop is self._turns.turn_loop:
             if not future.done():
                 future.set_result(None)
-        else:
-            self.futures.setdefault(loop, []).append(future)
+            return
+        if self._turns is not None and not self.futures:
+            self._turns.at_turn_end(self.wake)
+        self.futures.setdefault(loop, []).append(future)
 
     def wake(self) -> None:
         """Wake the tasks of other loops soon, each loop once. May be called from any thread."""

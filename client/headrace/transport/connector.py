@@ -80,7 +80,7 @@ class Connector:
         frames = socket.receive()
         if frames:
             self._received(frames)
-        if socket is not self._socket or not socket.is_disconnected():
+        if socket is not self._socket or not socket.is_disconnected:
             return
         if socket.has_peer or socket.refusal is not None:
             self._end(socket.refusal)

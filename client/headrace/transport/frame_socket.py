@@ -30,9 +30,9 @@ class FrameSocket(Protocol):
         """Why the peer is not the right process, for example another user's. None if it was not refused."""
 
     def watch(self, loop: EventLoop, ready: Callable[[], None]) -> None:
-        """Call ``ready`` when frames wait, or when :meth:`is_disconnected` may have a new answer.
+        """Call ``ready`` when frames wait, or when ``is_disconnected`` may have changed.
 
-        ``ready`` calls :meth:`receive`, and then :meth:`is_disconnected`. It is called again while more frames wait.
+        ``ready`` calls :meth:`receive`, and then looks at ``is_disconnected``. It is called again while more frames wait.
         """
 
     def unwatch(self, loop: EventLoop) -> None:
@@ -47,8 +47,9 @@ class FrameSocket(Protocol):
     def receive(self) -> Sequence[bytes]:
         """Return frames that wait, not necessarily all. A breach of the rules of the layer below is returned as an empty frame."""
 
+    @property
     def is_disconnected(self) -> bool:
-        """Return whether the connection has ended, could not be made, or is refused. All that the peer has said was received."""
+        """Whether the connection has ended, could not be made, or is refused. All that the peer has said was received."""
 
     def close(self, linger: float = 0.0) -> None:
         """Close; may be called twice. ``linger`` is how long queued frames may take to leave, in seconds."""

@@ -57,16 +57,17 @@ class Offers:
 
 
 class GuestLoop:
-    """One event loop that may be the guest. ``turn`` has a turn of the reactor, and says whether this loop is still the guest.
+    """One event loop that may be the guest. ``turn`` has a turn of the reactor; or calls :meth:`leave` if this loop is not the guest any more.
 
     Its methods are called in the loop's thread, except ``come_soon``, ``is_quiet`` and ``was_absent``. Raises OSError if there is
     no descriptor.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, turn: Callable[[GuestLoop], bool]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, turn: Callable[[GuestLoop], None]) -> None:
         self.loop = weakref.ref(loop)
         self._turn = turn
-        self._pid = own_process.pid
+        self.pid = own_process.pid
+        """The process of the reactor. A forked child must not touch it."""
         # The loop keeps this object as long as it watches the descriptor. So the number is not used for another file meanwhile.
         self._fd = os.dup(fd)
         self._is_registered = False
@@ -94,7 +95,7 @@ class GuestLoop:
         self._looked_at = now
         if not self._is_registered:
             try:
-                loop.add_reader(self._fd, self._readable)
+                loop.add_reader(self._fd, self._turn, self)
             except Exception:  # noqa: BLE001 - a loop of any make; some cannot watch descriptors
                 self._failures = _MAX_FAILURES
                 return False
@@ -128,15 +129,13 @@ class GuestLoop:
         """The guest did not take its turn in time."""
         self._failures = self._failures + 1 if self.turns == self._turns_at_begin else 0
 
-    def _come(self) -> None:
-        self._is_scheduled = False
-        if own_process.pid == self._pid:
-            self.turns += 1
-            self._turn(self)  # if this is not the guest any more, the reactor's own thread has made the calls
-
-    def _readable(self) -> None:
-        self.turns += 1
-        if own_process.pid != self._pid or not self._turn(self):
+    def leave(self) -> None:
+        """Do not watch the descriptor any more."""
+        if self._is_registered:
             self._is_registered = False
             if (loop := self.loop()) is not None:
                 loop.remove_reader(self._fd)
+
+    def _come(self) -> None:
+        self._is_scheduled = False
+        self._turn(self)  # if this is not the guest any more, the reactor's own thread has made the calls

@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 
 from headrace.process.callbacks import log, thread_marks
 from headrace.process.clock import monotonic
+from headrace.process.own_process import own_process
 from headrace.process.watchdog import Alarm
 from headrace.transport.guest_loop import GUEST_CHECK, GUEST_GRACE, GuestLoop, Offers
 
@@ -60,6 +61,7 @@ class Reactor:
         self._calls: deque[Callable[[], None]] = deque()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_count = 0
+        self._each_turn: list[Callable[[], None]] = []
         self._turn_end: list[Callable[[], None]] = []
         self._turn = threading.Lock()
         """Held by the thread that has a turn."""
@@ -128,11 +130,11 @@ class Reactor:
 
     def each_turn(self, action: Callable[[], None]) -> None:
         """Run ``action`` at the end of each turn of the loop."""
-        self._turn_end.append(action)
+        self._each_turn.append(action)
 
-    def remove_each_turn(self, action: Callable[[], None]) -> None:
-        """Undo :meth:`each_turn`. An unknown action is ignored."""
-        self._turn_end = [known for known in self._turn_end if known != action]
+    def at_turn_end(self, action: Callable[[], None]) -> None:
+        """Run ``action`` once, at the end of the present turn. In a turn only."""
+        self._turn_end.append(action)
 
     def add_reader(self, fd: int, action: Callable[[], None]) -> None:
         """Run ``action`` whenever ``fd`` is readable, until :meth:`remove_reader`."""
@@ -196,7 +198,8 @@ class Reactor:
     def _run(self, ready: Sequence[tuple[int, int]], *, is_guests: bool = False) -> None:
         """Run the callbacks that are due. A guest leaves the timers out: an exception of a signal handler must not lose one."""
         watched, gone = self._watched, self._gone
-        gone.clear()
+        if gone:
+            gone.clear()
         for fd, events in ready:
             # An earlier callback of this turn may have closed the descriptor, and even have opened another one with the same number.
             reader = None if fd in gone else watched.get(fd, _NOTHING)[0]
@@ -211,11 +214,15 @@ class Reactor:
             self._run_calls()
         if self._timers and not is_guests:
             self._run_timers()
-        for action in self._turn_end:
-            try:
-                action()
-            except Exception as error:  # noqa: BLE001 - any exception
-                _log_failure(error)
+        for action in self._each_turn:
+            self._guard(action)
+        if self._turn_end:
+            self._end_turn()
+
+    def _end_turn(self) -> None:
+        actions = self._turn_end
+        while actions:
+            self._guard(actions.pop(0))
 
     def _run_calls(self) -> None:
         calls = self._calls
@@ -256,19 +263,24 @@ class Reactor:
             if self._calls:
                 self._alarm.wake()
 
-    def guest_turn(self, guest: GuestLoop) -> bool:
-        """Have a turn in the guest's thread. Return False if ``guest`` is not the guest any more.
+    def guest_turn(self, guest: GuestLoop) -> None:
+        """Have a turn in the guest's thread. If ``guest`` is not the guest any more, it leaves.
 
         If a signal handler of the program raises KeyboardInterrupt or SystemExit meanwhile, so does this.
         """
+        guest.turns += 1
+        if guest.pid != own_process.pid:
+            guest.leave()
+            return
         marks = thread_marks
         if self._turn.locked() or marks.is_io_thread:
-            # Another thread has a turn, or a finalizer in a turn of this thread has run the loop.
-            return guest is self._guest or guest is self._candidate
+            return  # another thread has a turn, or a finalizer in a turn of this thread has run the loop
         # A signal handler may raise between any two steps here: so each step that must not be left out is the first of a block.
         with self._turn:
-            if self._guest is not guest:
-                return self._candidate is guest
+            if guest is not self._guest:
+                if guest is not self._candidate:
+                    guest.leave()
+                return
             try:
                 marks.is_io_thread = True
                 self.turn_loop = self._guest_loop
@@ -284,7 +296,6 @@ class Reactor:
         if interrupt is not None:
             marks.interrupt = None
             raise interrupt
-        return True
 
     def _watch_guest(self, guest: GuestLoop) -> None:
         """Run timers and the calls of other threads. Look now and then whether the guest has its turns, however many of them there are."""
@@ -402,11 +413,9 @@ class GuardedLoop:
         """Run ``action`` whenever ``fd`` takes bytes, until ``remove_writer``."""
         self._reactor.add_writer(fd, partial(self.run, action))
 
-    def each_turn(self, action: Callable[[], None]) -> Callable[[], None]:
-        """Run ``action`` at the end of each turn of the loop. Call the returned function to undo this."""
-        guarded = partial(self.run, action)
-        self._reactor.each_turn(guarded)
-        return partial(self._reactor.remove_each_turn, guarded)
+    def at_turn_end(self, action: Callable[[], None]) -> None:
+        """Run ``action`` once, at the end of the present turn. In a turn only."""
+        self._reactor.at_turn_end(partial(self.run, action))
 
     def run(self, action: Callable[[], None]) -> None:
         """Run ``action`` now."""

@@ -28,7 +28,7 @@ class UnixDealer:
     """A :class:`~headrace.transport.frame_socket.FrameSocket` on a Unix socket: a connection to a process of this user.
 
     Nothing is sent before the kernel has said whose process listens, and no frame before the peer has said READY. If no process
-    listens, or the peer has gone, :meth:`is_disconnected` returns True, and the owner makes another dealer.
+    listens, or the peer has gone, ``is_disconnected`` is true, and the owner makes another dealer.
 
     ``expects`` says whether the process with a pid is the right one; ``connect`` connects, and checks that. Raises what it raises:
     OSError if there is no descriptor, FileNotFoundError if there is no socket, UntrustedDirectoryError if its directory is not to be trusted.
@@ -51,7 +51,8 @@ class UnixDealer:
         self.refusal = refusal
         """Why the peer may not be used. None if it was not refused."""
         self._is_ready = False  # whether the peer has said READY
-        self._is_over = True
+        self.is_disconnected = True
+        """Whether the connection has ended, could not be made, or is refused."""
         self._held: list[bytes] = []
         self._loop: EventLoop | None = None
         self._is_writing = False  # whether the loop watches for room in the kernel's buffer
@@ -60,13 +61,13 @@ class UnixDealer:
             self._wire = ZmtpConnection(connected, _OPENING, FrameParser(_MAX_FRAME, OF_DEALER))
             self.fd = self._wire.fd
             self.has_peer = True
-            self._is_over = False
+            self.is_disconnected = False
 
     def watch(self, loop: EventLoop, ready: Callable[[], None]) -> None:
-        """Call ``ready`` when frames wait, or when :meth:`is_disconnected` may have a new answer."""
+        """Call ``ready`` when frames wait, or when ``is_disconnected`` may have changed."""
         self._loop = loop
         self._ready = ready
-        if self._is_over:
+        if self.is_disconnected:
             loop.call_soon(ready)
             return
         loop.add_reader(self.fd, ready)
@@ -84,7 +85,7 @@ class UnixDealer:
                 loop.remove_writer(self.fd)
 
     def _check_handshake(self) -> None:
-        if not self._is_ready and not self._is_over:
+        if not self._is_ready and not self.is_disconnected:
             self._wire.end()  # the loop reports the end
 
     def send(self, frame: bytes) -> None:
@@ -93,10 +94,10 @@ class UnixDealer:
         It is dropped after the connection has ended.
         """
         if not self._is_ready:
-            if not (self._is_over and self.has_peer):
+            if not (self.is_disconnected and self.has_peer):
                 self._held.append(frame)
             return
-        if self._is_over:
+        if self.is_disconnected:
             return
         wire = self._wire
         wire.send(frame)
@@ -130,16 +131,16 @@ class UnixDealer:
 
     def receive(self) -> Sequence[bytes]:
         """Read once. Return the frames that are complete now. Bytes that break the rules of ZMTP are returned as one empty frame."""
-        if self._is_over:
+        if self.is_disconnected:
             return ()
         wire = self._wire
         if wire.unsent_bytes:
             self._flush()
         frames = wire.read()
         if wire.is_over:
-            self._is_over = True
+            self.is_disconnected = True
         elif wire.parser.breach:
-            self._is_over = True
+            self.is_disconnected = True
             if self._is_ready or wire.parser.is_ready:
                 frames.append(b"")
             else:
@@ -152,10 +153,6 @@ class UnixDealer:
                 self.send(frame)
         return frames
 
-    def is_disconnected(self) -> bool:
-        """Return whether the connection has ended, could not be made, or is refused."""
-        return self._is_over
-
     def close(self, linger: float = 0.0) -> None:
         """Close; may be called twice. Waits for up to ``linger`` seconds until the peer has read all frames, and has ended the connection too.
 
@@ -166,15 +163,15 @@ class UnixDealer:
         if linger > 0:
             deadline = monotonic() + linger
             self._linger(deadline)
-            if self._is_ready and not self._is_over and not self._wire.unsent_bytes:
+            if self._is_ready and not self.is_disconnected and not self._wire.unsent_bytes:
                 self._wire.finish(deadline)
-        self._is_over = True
+        self.is_disconnected = True
         self.fd = -1
         self._wire.close()
 
     def _linger(self, deadline: float) -> None:
         wire = self._wire
-        while not self._is_over and (self._held or wire.unsent_bytes) and (left := deadline - monotonic()) > 0:
+        while not self.is_disconnected and (self._held or wire.unsent_bytes) and (left := deadline - monotonic()) > 0:
             poller = select.poll()
             # What the peer says is read only during the handshake. Later it may say much, and nobody takes it.
             poller.register(

@@ -109,7 +109,7 @@ class Ends:
 
     def _ready(self) -> None:
         self.heard += self.socket.receive()
-        if self.socket.is_disconnected():
+        if self.socket.is_disconnected:
             self.socket.unwatch(self.reactor)
 
     def until(self, is_so: Callable[[], object]) -> None:
@@ -164,7 +164,7 @@ def test_frames_of_all_sizes_arrive_in_order_in_both_directions(ends: Ends) -> N
     assert peer.heard == frames
     assert ends.heard == frames
     assert (connecting.has_peer, connecting.peer_pid, connecting.refusal) == (True, os.getpid(), None)
-    assert not connecting.is_disconnected()
+    assert not connecting.is_disconnected
 
 
 def test_frames_that_the_kernel_does_not_take_at_once_arrive_later_in_order(ends: Ends) -> None:
@@ -186,7 +186,7 @@ def test_the_last_frames_of_a_peer_are_received_before_its_end(ends: Ends) -> No
         peer.say(frame)
     peer.close()
     ends.peer = None
-    ends.until(connecting.is_disconnected)
+    ends.until(lambda: connecting.is_disconnected)
 
     assert ends.heard == frames
     assert (connecting.has_peer, connecting.refusal) == (True, None)
@@ -198,7 +198,7 @@ def test_after_its_end_a_connection_sends_nothing_to_the_next_peer(ends: Ends) -
     ends.until(lambda: peer.heard)
     peer.close()
     ends.peer = None
-    ends.until(connecting.is_disconnected)
+    ends.until(lambda: connecting.is_disconnected)
     second = ends.serve()
     connecting.send(b"for the first")
     for _ in range(20):
@@ -214,7 +214,7 @@ def test_without_a_peer_the_frames_are_kept_for_the_next_attempt(ends: Ends, tmp
         deaf.bind(str(tmp_path / "s"))
     connecting = ends.connect()
     connecting.send(b"kept")
-    ends.until(connecting.is_disconnected)
+    ends.until(lambda: connecting.is_disconnected)
     connecting.send(b"this too")
 
     assert (connecting.has_peer, connecting.refusal) == (False, None)
@@ -238,7 +238,7 @@ def test_an_unexpected_process_is_sent_nothing(ends: Ends) -> None:
 
     peer, connecting = ends.serve(), ends.connect(expects)
     connecting.send(b"secret")
-    ends.until(connecting.is_disconnected)
+    ends.until(lambda: connecting.is_disconnected)
     for _ in range(5):
         peer.turn()
 

@@ -116,7 +116,7 @@ class Stand:
 
         def has_ended() -> bool:
             self.turn()
-            return peer.is_disconnected()
+            return peer.is_disconnected
 
         wait_until(has_ended, 20.0, "the end of the connection")
 

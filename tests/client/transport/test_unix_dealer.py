@@ -44,7 +44,7 @@ def test_a_dealer_whose_peer_does_not_listen_is_disconnected(tmp_path: Path) -> 
         with closing(UnixDealer(f"ipc://{tmp_path / 'deaf'}")) as dealer:
             dealer.send(b"kept")
 
-            assert dealer.is_disconnected()
+            assert dealer.is_disconnected
             assert not dealer.has_peer
             assert dealer.refusal is None
             assert dealer.unsent() == [b"kept"]
@@ -70,7 +70,7 @@ def test_a_dealer_sends_nothing_to_a_peer_that_is_not_this_users(
     with listening(tmp_path / "s") as listener, closing(UnixDealer(f"ipc://{tmp_path / 's'}")) as dealer:
         dealer.send(b"secret")
 
-        assert dealer.is_disconnected()
+        assert dealer.is_disconnected
         assert dealer.refusal is not None
         assert "nothing was sent to it" in dealer.refusal
         assert list(dealer.receive()) == []
@@ -86,7 +86,7 @@ def test_a_dealer_sends_nothing_to_an_unexpected_process(tmp_path: Path) -> None
         return False
 
     with listening(tmp_path / "s") as listener, closing(UnixDealer(f"ipc://{tmp_path / 's'}", expects)) as dealer:
-        assert (dealer.is_disconnected(), dealer.refusal, dealer.has_peer) == (True, OTHER_PROCESS, False)
+        assert (dealer.is_disconnected, dealer.refusal, dealer.has_peer) == (True, OTHER_PROCESS, False)
         assert asked == [os.getpid()]
         assert is_sent_nothing(listener)
 
@@ -129,7 +129,7 @@ def test_a_dealer_whose_peer_has_gone_sends_nothing_to_the_next_process(tmp_path
         with closing(Router(f"ipc://{tmp_path / 's'}")) as second:
             dealer.send(b"for the first")
 
-            assert moved(dealer, second, lambda _: dealer.is_disconnected()) == []
+            assert moved(dealer, second, lambda _: dealer.is_disconnected) == []
 
 
 def test_what_a_peer_said_before_it_closed_is_read_although_a_write_has_failed(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_what_a_peer_said_before_it_closed_is_read_although_a_write_has_failed(t
 
         def is_over() -> bool:
             heard.extend(dealer.receive())
-            return dealer.is_disconnected()
+            return dealer.is_disconnected
 
         wait_until(is_over)
         assert heard == [b"goodbye"]
@@ -186,7 +186,7 @@ class Server:
 
     def _ready(self) -> None:
         self.heard += self.dealer.receive()
-        if self.dealer.is_disconnected():
+        if self.dealer.is_disconnected:
             self.is_over = True
             self.dealer.unwatch(self.reactor)
 
@@ -351,7 +351,7 @@ def test_a_peer_that_reads_nothing_while_much_waits_has_gone(server: Server, mon
     server.until(lambda: server.heard)
     server.dealer.send(bytes(2_000_000))
     server.dealer.send(b"more")
-    assert not server.dealer.is_disconnected(), "it may be slow"
+    assert not server.dealer.is_disconnected, "it may be slow"
     monkeypatch.setattr("headrace.transport.unix_dealer._STALLED_AFTER", 0.0)
     server.peer.sendall(b"\0\4last")
     server.dealer.send(b"too much")

@@ -94,13 +94,24 @@ def test_bytes_that_are_not_zmtp_are_a_breach_in_pieces_of_any_size(said: bytes,
     for number in range(len(said)):
         pieces.received(said[number : number + 1])
     assert (whole.breach, pieces.breach) == (breach, breach)
-    assert whole.received(DEALER + frame(b"more")) == []
+    for more in (DEALER + frame(b"more"), frame(b"more")):
+        assert (whole.received(more), pieces.received(more)) == ([], [])
 
 
 def test_frames_that_were_complete_before_a_breach_are_returned() -> None:
     inbound = FrameParser(LIMIT)
-    assert inbound.received(DEALER + frame(b"hello") + b"\x01\x01x") == [b"hello"]
+    assert inbound.received(DEALER) == []
+    assert inbound.received(frame(b"hello") + b"\x01\x01x") == [b"hello"]
     assert inbound.breach
+    assert inbound.received(frame(b"more")) == []
+
+
+def test_a_short_frame_alone_keeps_to_the_limit_too() -> None:
+    inbound = FrameParser(100)
+    assert inbound.received(DEALER) == []
+    assert inbound.received(frame(bytes(100))) == [bytes(100)]
+    assert inbound.received(frame(bytes(101))) == []
+    assert inbound.breach == "a frame has at most 100 bytes, not 101"
 
 
 def test_a_ping_is_answered_and_other_commands_are_ignored() -> None:

@@ -35,6 +35,9 @@ class TimerLoop:
     def call_later(self, delay: float, callback: Callable[[], None]) -> None:
         raise NotImplementedError
 
+    def at_turn_end(self, action: Callable[[], None]) -> None:
+        raise NotImplementedError
+
     def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
         raise NotImplementedError
 
