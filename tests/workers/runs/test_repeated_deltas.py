@@ -17,14 +17,15 @@ from headrace.wire.run_request import RunRequest
 from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.providers.shared.wire_format import Completion, ProviderApi, ProviderFailure
 from headrace_workers.runs.answer_reader import UNREADABLE, AnswerReader
-from headrace_workers.runs.repeated_deltas import RepeatedDeltas
+from headrace_workers.runs.repeated_deltas import NumberedDeltas, RepeatedDeltas
 from headrace_workers.runs.response_body import Response
 from headrace_workers.runs.terminal_message import unreadable
 from tests.workers import corpus
 
 REQUEST = RunRequest(provider="p", model="m", messages=[Message("user", "hi")], stream=True)
-STREAMS = [name for wire in ("openai.chat", "anthropic.messages") for name in corpus.case_names(wire)]
-FORMATS = {"openai.chat": "openai-chat", "anthropic.messages": "anthropic"}
+FORMATS = {"openai.chat": "openai-chat", "anthropic.messages": "anthropic", "openai.responses": "openai-responses"}
+WIRES = {name: wire for wire in FORMATS for name in corpus.case_names(wire)}
+STREAMS = list(WIRES)
 
 Outcome = tuple[list[RunEvent], list[int], Completion | ProviderFailure]
 """The events, how many of them had come after each read, and how the answer ended."""
@@ -93,7 +94,7 @@ def both(format_name: str, reads: list[bytes]) -> tuple[Outcome, Outcome]:
 
 
 def format_of(name: str) -> str:
-    return FORMATS["openai.chat"] if name.startswith("openai") else FORMATS["anthropic.messages"]
+    return FORMATS[WIRES[name]]
 
 
 @corpus.needs_recordings
@@ -200,6 +201,31 @@ MESSAGES = [
     (b'event: ping\ndata: {"type":"ping","x":', b"}\n\n"),
     (b'data: {"type":"content_block_stop","index":0,"x":', b"}\n\n"),
 ]
+RESPONSES = [
+    (b'data: {"type":"response.output_text.delta","sequence_number":%d,"item_id":"m","delta":', b"}\n\n"),
+    (b'data: {"type":"response.output_text.delta","delta":', b',"logprobs":[],"sequence_number":%d}\n\n'),
+    (b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":', b"}\n\n"),
+    (b'event: response.output_text.delta\ndata: {"sequence_number":%d,"delta":', b"}\n\n"),
+    (b'event: other\ndata: {"type":"response.output_text.delta","sequence_number":%d,"delta":', b"}\n\n"),
+    (b'data: {"type":"response.output_text.delta","sequence_number":-%d,"delta":', b"}\n\n"),
+    (b'data: {"type":"response.output_text.delta","sequence_number":0%d,"delta":', b"}\n\n"),
+    (b'data: {"type":"response.output_text.delta","sequence_number":%d.5,"delta":', b"}\n\n"),
+    (b'data: {"type":"response.output_text.delta","sequence_number":"%d","delta":', b"}\n\n"),
+    (b'data: {"type":"response.output_text.delta","sequence_number":%d,"x":{"sequence_number":%d},"delta":', b"}\n\n"),
+    (b'data: {"type":"response.output_text.delta","item":{"sequence_number":%d},"delta":', b"}\n\n"),
+    (b'data: {"type":"response.refusal.delta","sequence_number":%d,"delta":', b"}\n\n"),
+    (b'data: {"type":"response.reasoning_text.delta","sequence_number":%d,"delta":', b"}\n\n"),
+    (b'data: {"type":"response.output_text.done","sequence_number":%d,"text":', b"}\n\n"),
+    (
+        b'data: {"type":"response.output_item.done","sequence_number":%d,"item":{"type":"message","content":',
+        b"}}\n\n",
+    ),
+]
+RESPONSE_ENDS = [
+    b"",
+    b"data: [DONE]\n\n",
+    b'data: {"type":"response.completed","response":{"status":"completed","output":[]}}\n\n',
+]
 HEAD = b'data: {"type":"message_start","message":{"model":"m","content":[]}}\n\n'
 CHAT_ENDS = [b"", b"data: [DONE]\n\n", b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n']
 MESSAGE_ENDS = [
@@ -214,7 +240,10 @@ def bodies(envelopes: list[tuple[bytes, bytes]], ends: list[bytes], head: bytes 
     usual = st.just(envelopes[0])
     envelope = st.one_of(usual, st.sampled_from(envelopes))
     runs = st.tuples(envelope, st.lists(CONTENT, min_size=1, max_size=12)).map(
-        lambda run: b"".join(run[0][0] + content + run[0][1] for content in run[1])
+        lambda run: b"".join(
+            (run[0][0] + b"\0" + run[0][1]).replace(b"%d", b"%d" % (9 + number)).replace(b"\0", content)
+            for number, content in enumerate(run[1])
+        )
     )
     return st.tuples(st.lists(runs, min_size=1, max_size=6), st.sampled_from(ends)).map(
         lambda parts: head + b"".join(parts[0]) + parts[1]
@@ -285,3 +314,30 @@ def test_any_chat_stream_has_the_same_events_and_result(body: bytes, places: lis
 def test_any_messages_stream_has_the_same_events_and_result(body: bytes, places: list[int]) -> None:
     quick, general = both("anthropic", cut(body, places))
     assert quick == general
+
+
+@settings(max_examples=150, deadline=None)
+@given(bodies(RESPONSES, RESPONSE_ENDS), st.lists(st.integers(0, 1 << 20), max_size=12))
+def test_any_responses_stream_has_the_same_events_and_result(body: bytes, places: list[int]) -> None:
+    quick, general = both("openai-responses", cut(body, places))
+    assert quick == general
+
+
+@pytest.mark.parametrize("is_number_first", [True, False])
+def test_only_whole_numbers_may_differ(is_number_first: bool) -> None:
+    def delta(number: bytes, text: bytes = b'"tok"') -> bytes:
+        first, last = (number, text) if is_number_first else (text, number)
+        return b'data: {"a":' + first + b',"b":' + last + b"}\n\n"
+
+    kept: list[str] = []
+    deltas = NumberedDeltas(b'data: {"a":', b',"b":', b"}\n\n", kept, is_number_first=is_number_first)
+    usual = [delta(b"%d" % number) for number in (0, 9, 10, 1234567890123)]
+    for events in (usual[:1], usual, usual * 20):
+        kept.clear()
+        assert deltas.take(b"".join(events)) == kept == ["tok"] * len(events)
+    for odd in (b"", b"01", b"-1", b"1.5", b"1e5", b'"1"', b" 1", b"null", b"1,2", b'1,"b":2'):
+        assert deltas.take(delta(odd)) is None
+        assert deltas.take(b"".join(usual * 2) + delta(odd) + usual[0]) is None
+    for text in (b"5", b'""', b"null", b'"a","b":"c"', b'"a","b":5', b'"a'):
+        assert deltas.take(delta(b"1", text)) is None
+    assert kept == ["tok"] * len(usual) * 20

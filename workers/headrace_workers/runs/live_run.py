@@ -113,6 +113,7 @@ class LiveRun:
         "_wakes_at",
         "attempt",
         "client",
+        "clocks",
         "core",
         "outgoing",
         "size",
@@ -134,7 +135,7 @@ class LiveRun:
         self.worker = worker
         self.client = client
         self.core = core
-        self.outgoing = core.outgoing
+        self.outgoing, self.clocks = core.outgoing, core.clocks
         self.span_id = core.span_id
         self.attempt = core.attempt
         self._request: HttpRequest | None = request  # None when it is not needed any more
@@ -422,6 +423,6 @@ def messages_of(runs: Iterable[LiveRun], now: float) -> list[msgspec.Struct]:
         if chunk is None:
             messages += run.take(now)
         else:
-            run.core.clocks.last_life = now
+            run.clocks.last_life = now
             messages.append(chunk)
     return messages

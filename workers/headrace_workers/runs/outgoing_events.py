@@ -166,12 +166,15 @@ class OutgoingEvents:
     def text_chunk(self) -> Chunk | None:
         """Return all pending events as one chunk if they are text, the stream flows, and credit is left after them. Else return None."""
         texts, first = self.pending, self.sequence
-        try:
-            length = self.length + sum(map(len, texts))  # type: ignore[arg-type]
-        except TypeError:  # no other event has a length
-            return None
         sequence = first + len(texts)
-        if sequence >= self.flows_until or length >= self._flows_until_length or not texts:
+        if sequence >= self.flows_until:
+            return None
+        try:
+            length = self.length + len("".join(texts))  # type: ignore[arg-type]
+        except TypeError:  # not all of them are text
+            self.stop()
+            return None
+        if length >= self._flows_until_length or not texts:
             return None
         self.pending = []
         self.sequence = sequence

@@ -379,7 +379,7 @@ class ProviderRun:
             return self._pause() if outgoing.waiting_is_full() else _NOTHING
         if outgoing.is_flooded:
             return (*self._pause(), *SEND)
-        if not outgoing.flows_until and outgoing.sequence and not self._is_paused:
+        if not outgoing.flows_until and outgoing.sequence and not self._is_paused and type(outgoing.pending[-1]) is str:
             outgoing.flow()
         if outgoing.flows_until:
             outgoing.deltas = self._answer.repeated or NO_DELTAS

@@ -1,4 +1,4 @@
-"""Reads text deltas whose bytes differ only in the text: most streams repeat all other bytes in each delta. Pure.
+"""Reads text deltas whose bytes differ only in the text, and in the number of the event: most streams repeat all other bytes. Pure.
 
 The bytes before and after the text are learned from one delta, which the mapper has read. Later deltas need no parser
 and no decoder for these bytes: they are compared. JSON with another string in the same place has the same meaning except
@@ -23,6 +23,8 @@ _EVENT = b"event: "
 _SEARCHED = 1024
 """Bytes up to which the bytes between two texts are searched for. In more bytes, cutting at the blank lines is faster."""
 
+_ZERO = ord("0")
+
 _MOST_LEFT_OUT = 4
 """Events at the end of a read that may be others than text deltas: finish reason, usage and ``[DONE]``."""
 
@@ -33,15 +35,30 @@ _decode_texts = msgspec.json.Decoder(list[str]).decode
 class RepeatedDeltas:
     """The bytes ``before`` and ``after`` the text of a delta, with its blank line. The mapper keeps the texts in ``kept``."""
 
-    __slots__ = ("_after", "_before", "_end", "_ends_chunk", "_in_chunk", "_less_than", "_size", "_skipped", "_start", "_stop", "kept")  # fmt: skip
+    __slots__ = (
+        "_after",
+        "_before",
+        "_end",
+        "_ends_chunk",
+        "_in_chunk",
+        "_less_than",
+        "_size",
+        "_skipped",
+        "_start",
+        "_stop",
+        "_text_of",
+        "kept",
+    )
+    _searched = _SEARCHED
 
-    def __init__(self, before: bytes, after: bytes, kept: list[str]) -> None:
+    def __init__(self, before: bytes, after: bytes, kept: list[str], between: bytes = b"") -> None:
         self.kept = kept
+        self._text_of: Callable[[bytes], str] = _decode_text
         self._before = before
         self._after = after
         self._start, self._stop = len(before), -len(after)
         self._end = after[: -len(BLANK)]
-        self._size = len(before) + len(self._end)
+        self._size = len(before) + len(between) + len(self._end)
         # The same delta as one whole HTTP chunk: a size line of the same length stands before it, and a line end behind it.
         self._skipped = len(b"%x" % (self._size + len(BLANK))) + len(LINE_END)
         self._in_chunk = slice(self._skipped + self._start, self._stop - len(LINE_END))
@@ -62,7 +79,7 @@ class RepeatedDeltas:
         ):
             return False
         try:
-            text = _decode_text(data[self._in_chunk])
+            text = self._text_of(data[self._in_chunk])
         except (msgspec.DecodeError, UnicodeDecodeError):
             return False
         if not text:
@@ -77,8 +94,8 @@ class RepeatedDeltas:
             return None
         try:
             if len(blocks) < 2 * self._size:
-                texts = [_decode_text(blocks[self._start : self._stop])]
-            elif len(blocks) > _SEARCHED:
+                texts = [self._text_of(blocks[self._start : self._stop])]
+            elif len(blocks) > self._searched:
                 return self._take_all(blocks.split(BLANK)[:-1], blocks)
             else:
                 texts = _texts(blocks[self._start : self._stop].split(self._after + self._before))
@@ -122,6 +139,43 @@ class RepeatedDeltas:
         return texts
 
 
+class NumberedDeltas(RepeatedDeltas):
+    """Deltas that also differ in a number. It stands before the text, or behind it; ``between`` are the bytes between the two."""
+
+    __slots__ = ("_between", "_is_number_first")
+    _searched = 0  # the bytes between two texts are not the same
+
+    def __init__(self, before: bytes, between: bytes, after: bytes, kept: list[str], *, is_number_first: bool) -> None:
+        super().__init__(before, after, kept, between)
+        self._between = between
+        self._is_number_first = is_number_first
+        self._text_of = self._text_beside_number
+
+    def _text_beside_number(self, middle: bytes) -> str:
+        """Return the text of what is not the same in each delta. Raises DecodeError for anything but a number and a string."""
+        # A number has none of the bytes between, so the first or the last place is theirs.
+        if self._is_number_first:
+            number, _, string = middle.partition(self._between)
+        else:
+            string, _, number = middle.rpartition(self._between)
+        if not number.isdigit() or (number[0] == _ZERO and len(number) > 1):
+            raise msgspec.DecodeError("no number")
+        return _decode_text(string)
+
+    def _take_all(self, blocks: Sequence[bytes], whole: bytes) -> list[str] | None:  # noqa: ARG002 - all events are compared one by one
+        end = -len(self._end)
+        if not all(map(self.fits, blocks)):
+            return None
+        try:
+            texts = [self._text_of(block[self._start : end]) for block in blocks]
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        if "" in texts:
+            return None
+        self.kept += texts
+        return texts
+
+
 NO_DELTAS = RepeatedDeltas(b"", b"", [])
 """In place of unknown bytes: takes no chunk."""
 
@@ -151,4 +205,9 @@ def learned(block: bytes, text_span: Callable[[str, bytes], TextSpan | None]) ->
     span = text_span(name, data)
     if span is None:
         return None
-    return RepeatedDeltas(block[: start + span.start], data[span.end :] + BLANK, span.kept)
+    text, number = (span.start, span.end), span.number
+    if number is None:
+        return RepeatedDeltas(block[: start + span.start], data[span.end :] + BLANK, span.kept)
+    first, last = sorted((text, number))
+    before, between, after = block[: start + first[0]], data[first[1] : last[0]], data[last[1] :] + BLANK
+    return NumberedDeltas(before, between, after, span.kept, is_number_first=first is number)

@@ -12,7 +12,9 @@ import msgspec
 
 from headrace.types import Usage
 from headrace_workers.providers.shared import usage_counts
-from headrace_workers.providers.shared.lenient_json import as_text, json_text
+from headrace_workers.providers.shared.lenient_json import UNREADABLE, as_text, json_text
+
+TEXT_DELTA = "response.output_text.delta"
 
 Item = dict[str, Any]
 """An item of a response's output, as it arrived."""
@@ -32,6 +34,16 @@ class ResponseEvent(msgspec.Struct, gc=False):
 
 decode = msgspec.json.Decoder(ResponseEvent).decode
 """Decodes one event. Raises one of UNREADABLE."""
+
+
+def plain_text(data: bytes) -> str | None:
+    """Return the text of an event that has the type of a text delta. Return None for any other."""
+    try:
+        event = decode(data)
+    except UNREADABLE:
+        return None
+    delta = event.delta
+    return delta if event.kind == TEXT_DELTA and delta and type(delta) is str else None
 
 
 def event_of(loaded: Any) -> ResponseEvent:

@@ -15,11 +15,13 @@ from headrace_workers.providers.openai_responses.calls import ResponseCalls
 from headrace_workers.providers.openai_responses.check import check_items
 from headrace_workers.providers.openai_responses.errors import failure_in_response, raise_if_error
 from headrace_workers.providers.openai_responses.events import (
+    TEXT_DELTA,
     Item,
     ResponseEvent,
     decode,
     event_of,
     items_of,
+    plain_text,
     read_usage,
     reasoning_of,
     refusal_of,
@@ -37,12 +39,15 @@ from headrace_workers.providers.shared.lenient_json import (
     may_hold_halves,
     read_object,
 )
+from headrace_workers.providers.shared.text_span import TextSpan, number_of, span_of_text, strings_of
 from headrace_workers.providers.shared.unread_content import elements_of, object_in
 from headrace_workers.providers.shared.wire_format import (
     Completion,
     ProviderFailedError,
 )
 
+_DELTAS = strings_of("delta")
+_NUMBERS = number_of("sequence_number")
 _NOTHING = (b"", b"null", b"{}", b"[]")
 
 
@@ -142,7 +147,7 @@ class ResponsesMapper:
                 return
             event, data = odd
         kind = event.kind or name
-        if kind == "response.output_text.delta":
+        if kind == TEXT_DELTA:
             # The hot path.
             delta = event.delta
             if delta and type(delta) is str:
@@ -157,6 +162,12 @@ class ResponsesMapper:
             take(self, event, events)
         elif kind == "error" or name == "error" or not as_text(kind).startswith("response."):
             self._take_unknown_event(read_object(data), events, is_named_error=kind == "error" or name == "error")
+
+    def text_span(self, name: str, data: bytes) -> TextSpan | None:
+        """Return where the text of a plain delta stands; see :meth:`RepeatingMapper.text_span`."""
+        if name not in {"", TEXT_DELTA}:
+            return None
+        return span_of_text(data, _DELTAS, plain_text, self._text.pieces, _NUMBERS)
 
     def _take_unknown_event(self, whole: dict[str, Any], events: list[RunEvent], *, is_named_error: bool) -> None:
         """Take an event of an unknown type: an error, or the whole response in the place of its events."""

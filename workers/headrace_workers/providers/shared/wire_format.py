@@ -137,12 +137,12 @@ class StreamMapper(Protocol):
 
 
 class RepeatingMapper(StreamMapper, Protocol):
-    """A mapper of streams that repeat all bytes of a text delta except the text. Its later deltas need no decoding."""
+    """A mapper of streams that repeat all bytes of a text delta except the text, and perhaps its number. Its later deltas need no decoding."""
 
     def text_span(self, name: str, data: bytes) -> TextSpan | None:
         """Return where the text of an event stands that was read last. None unless the event is a text and nothing else.
 
-        Until the next call of ``feed``, the caller may take events that are equal but for the text: it adds their
+        Until the next call of ``feed``, the caller may take events that are equal but for text and number: it adds their
         texts to the span's ``kept`` and to the events, which must be all that ``feed`` would do with them.
         """
 
