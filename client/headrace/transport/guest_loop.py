@@ -23,7 +23,7 @@ GUEST_GRACE = 0.005
 """Seconds that the guest has for input that was there at such a look."""
 _OFFERS = 8
 _OFFER_TIME = 0.1
-"""So many waits within so many seconds make a loop the guest. Below that rate, the looks would cost more than they save."""
+"""So many offers within so many seconds make a loop the guest. Below that rate, the looks would cost more than they save."""
 _QUIET_TIME = 1.0
 _QUIET_TURNS = 10
 """With fewer turns in so many seconds, a guest leaves."""
@@ -34,7 +34,7 @@ _MAX_FAILURES = 3
 
 
 class Offers:
-    """Says when waiting tasks come so often that a guest saves time. Pure."""
+    """Says when loops are offered so often that a guest saves time. Pure."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -42,7 +42,7 @@ class Offers:
         self._not_before = 0.0
 
     def is_enough(self, clock: Callable[[], float]) -> bool:
-        """Count a task that waits. Return whether there were many in a short time."""
+        """Count an offer. Return whether there were many in a short time."""
         self._count += 1
         if self._count < _OFFERS:
             return False

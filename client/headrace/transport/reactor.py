@@ -238,7 +238,7 @@ class Reactor:
     # A guest: see guest_loop.py.
 
     def offer(self, loop: asyncio.AbstractEventLoop) -> None:
-        """A task waits for a callback of this reactor. Make its event loop, which runs in this thread, the guest if that saves time."""
+        """A task was woken by another thread, or will be. Make its event loop, which runs in this thread, the guest if that saves time."""
         if self._guest is not None or not self._offers.is_enough(monotonic) or self._candidate is not None:
             return
         guest = self._guests.get(loop)
