@@ -175,10 +175,11 @@ class ByteSocket:
         return self.send(b"".join(pieces))
 
     def shutdown(self, how: int) -> None:
-        assert how == socket.SHUT_RDWR
-        if not self._is_closed:
+        if self._is_closed:
+            return
+        self.outgoing.end(loses=False)
+        if how == socket.SHUT_RDWR:
             self.pipe.is_open = False
-            self.outgoing.end(loses=False)
             self.incoming.end_now()
 
     def close(self) -> None:

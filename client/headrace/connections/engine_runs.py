@@ -115,6 +115,10 @@ class EngineRuns:
             self._fail_unexpectedly(delivery, error, is_logged=True)
         with contextlib.suppress(Exception):
             self._engine.fail_waiting(EngineUnavailableError(self._source.address, _fault(error)))
+        # What was to be done at the end of the turn may be what has raised.
+        with contextlib.suppress(Exception):
+            self._links.flush()
+        self._to_wake.wake()
 
     def _fail_unexpectedly(self, delivery: OpenRun, error: BaseException, *, is_logged: bool = False) -> None:
         note_interrupt(error)

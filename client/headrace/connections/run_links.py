@@ -240,15 +240,17 @@ class Links:
         self._dirty.append(link)
 
     def flush(self) -> None:
-        """Send the messages that were queued in this turn. A link that has been closed meanwhile sends nothing."""
-        while self._dirty:
-            links, self._dirty = self._dirty, []
-            for link in links:
-                messages, link.outbox = link.outbox, []
-                if link.late:
-                    messages, link.late = link.late + messages, []
-                if not messages:
-                    continue  # they have left since with others
+        """Send the messages that were queued in this turn. A link that has been closed meanwhile sends nothing.
+
+        If one link raises, its messages are lost, and those of the other links wait for the next call.
+        """
+        dirty = self._dirty
+        while dirty:
+            link = dirty.pop()
+            messages, link.outbox = link.outbox, []
+            if link.late:
+                messages, link.late = link.late + messages, []
+            if messages:  # else they have left since with others
                 link.link.send(link.packed(messages))
 
     def leave(self, broker: TurnLink | None, spans: Iterable[SpanBatch]) -> None:

@@ -41,6 +41,7 @@ class BrokerWatch:
         self.child = child
         self._heard = heard
         self._liveness = Liveness()
+        self._next_look: float | None = None
         self._is_open = False
         self._asked_at = self._heard_at = float("-inf")
         self._link = StandingLink(
@@ -58,6 +59,7 @@ class BrokerWatch:
     def started(self) -> None:
         """A broker was started. The silence of the broker before it does not count."""
         self._liveness = Liveness()
+        self._liveness.look_by(self._next_look)
         self._asked_at = float("-inf")
         if not self._is_open:
             self._is_open = True
@@ -81,6 +83,7 @@ class BrokerWatch:
 
     def look(self, now: float, next_look: float) -> Silent | None:
         """Return that the broker is hung, once. To be called again at ``next_look``."""
+        self._next_look = next_look
         if self.child.process is None:
             return None
         epoch = self.child.epoch

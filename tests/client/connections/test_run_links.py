@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+import pytest
+
 from headrace.connections.run_links import Links
 from headrace.transport.reactor import Reactor
 from headrace.transport.router import PeerLimits, Router
@@ -50,6 +53,29 @@ def test_many_messages_of_one_turn_leave_in_several_frames(tmp_path: Path) -> No
     assert heard[1:] == [Release(f"sp_{number}", 1) for number in range(count)]
     links.close(link)
     router.close()
+
+
+def test_a_link_that_raises_does_not_lose_the_messages_of_the_others(tmp_path: Path) -> None:
+    router = Router(f"ipc://{tmp_path / 'broker'}")
+    links = Links(Reactor(), 7)
+    good, bad = (links.open_broker(f"ipc://{tmp_path / 'broker'}", ignore, links.close, ignore) for _ in range(2))
+    links.queue(good, Release("sp_1", 1))
+    links.queue(bad, Unencodable())
+
+    with pytest.raises(TypeError):
+        links.flush()
+    links.flush()
+
+    assert not good.outbox
+    for link in (good, bad):
+        links.close(link)
+    router.close()
+
+
+class Unencodable(msgspec.Struct, tag=1):
+    """A message that cannot be encoded."""
+
+    value: object = object()
 
 
 class Broker:

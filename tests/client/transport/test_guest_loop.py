@@ -293,7 +293,10 @@ def test_what_a_signal_handler_raises_reaches_the_program(
         runner.run(become_guest(pipe))  # the reactor goes on
 
 
-def test_a_call_that_a_signal_handler_has_interrupted_runs_again(reactor: Reactor, pipe: Pipe) -> None:
+@pytest.mark.parametrize("is_at_turn_end", [False, True])
+def test_a_call_that_a_signal_handler_has_interrupted_runs_again(
+    reactor: Reactor, pipe: Pipe, *, is_at_turn_end: bool
+) -> None:
     own = threading.get_ident()
     ran: list[int] = []
 
@@ -302,10 +305,12 @@ def test_a_call_that_a_signal_handler_has_interrupted_runs_again(reactor: Reacto
         if ran == [own]:
             raise KeyboardInterrupt
 
+    action = partial(reactor.at_turn_end, interrupted_once) if is_at_turn_end else interrupted_once
+
     async def call() -> None:
         while not ran:
             await become_guest(pipe)
-            reactor.call(interrupted_once)
+            reactor.call(action)
             await asyncio.sleep(0)
 
     with asyncio.Runner() as runner, contextlib.suppress(KeyboardInterrupt):
@@ -313,6 +318,7 @@ def test_a_call_that_a_signal_handler_has_interrupted_runs_again(reactor: Reacto
     until = time.monotonic() + LONG
     while len(ran) < 2 and ran[0] == own:
         assert time.monotonic() < until
+        reactor.call(lambda: None)  # the next turn
         time.sleep(0.001)
 
 

@@ -133,6 +133,18 @@ def test_the_silence_of_a_broker_does_not_count_against_the_next_one(broker: Wat
     assert [silent.epoch for silent in broker.looks(started_at + START_WITHIN, started_at + START_WITHIN + 5.0)] == [8]
 
 
+def test_a_broker_that_was_started_just_before_all_processes_were_frozen_is_not_hung(broker: WatchedBroker) -> None:
+    broker.start(epoch=7)
+    now = time.monotonic()
+    assert broker.watch.look(now, now + LOOK_EVERY) is None
+    broker.start(epoch=8)
+    heard_at = broker.beat()
+
+    late = heard_at + 2 * HUNG_AFTER
+    assert broker.watch.look(late, late + LOOK_EVERY) is None
+    assert len(broker.looks(late + LOOK_EVERY, late + 2 * HUNG_AFTER)) == 1
+
+
 def test_a_broker_that_waits_for_a_processor_is_not_hung(broker: WatchedBroker, waits: list[float]) -> None:
     broker.start(epoch=7)
     heard_at = broker.beat()
