@@ -140,7 +140,7 @@ class BrokerLimits:
         if self._save_at is None or now < self._save_at:
             return
         self._save_at = None
-        began = time.monotonic()
+        began = time.thread_time()  # time that is spent waiting for a busy machine is nobody's work
         self._saved_at = now
         if (state := self._gates.state(now)) is None:
             return
@@ -152,7 +152,7 @@ class BrokerLimits:
             self._is_failing = True
         else:
             self._is_failing = False
-        took = time.monotonic() - began
+        took = time.thread_time() - began
         self._saved_at = now + max(_SAVE_SHARE * took - SAVE_INTERVAL, 0.0)
 
     def _log_facts(self) -> None:

@@ -274,6 +274,15 @@ def test_an_event_without_content_does_no_harm(odd: Data) -> None:
     assert whole.tool_calls == []
 
 
+def test_an_event_of_an_unknown_type_about_one_item_is_no_whole_response() -> None:
+    outputs = {"type": "new", "output": [{"stdout": "files"}], "output_index": 0, "sequence_number": 1}
+
+    events, completion = play(outputs, text("Hello"), end(said("Hello")))
+
+    assert events == ["Hello"]
+    assert completion.finish_reason == "stop"
+
+
 def test_json_with_small_mistakes_is_read() -> None:
     events, whole = play(
         b'{"type":"response.output_text.delta","delta":"a","logprobs":NaN}',

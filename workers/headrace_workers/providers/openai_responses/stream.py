@@ -49,6 +49,8 @@ from headrace_workers.providers.shared.wire_format import (
 _DELTAS = strings_of("delta")
 _NUMBERS = number_of("sequence_number")
 _NOTHING = (b"", b"null", b"{}", b"[]")
+_OF_ONE_ITEM = {"item_id", "output_index", "sequence_number"}
+"""Fields of an event, which no whole response has."""
 
 
 class _ArrivingWords:
@@ -173,7 +175,8 @@ class ResponsesMapper:
         """Take an event of an unknown type: an error, or the whole response in the place of its events."""
         raise_if_error(whole, is_certain=is_named_error)
         status = as_text(whole.get("status")) or "completed"
-        if isinstance(whole.get("output"), list) and status not in {"queued", "in_progress"}:
+        is_whole = isinstance(whole.get("output"), list) and not _OF_ONE_ITEM & whole.keys()
+        if is_whole and status not in {"queued", "in_progress"}:
             self._end(whole, status, events)
 
     def finish(self, events: list[RunEvent] | None = None) -> Completion:  # noqa: ARG002 - the protocol's form
