@@ -330,6 +330,7 @@ class ProviderRun:
     def continue_request(self, sent: HttpRequest) -> HttpRequest:
         """Return the request for a SEND_CONTINUATION command. Its response is read as part of the same answer."""
         self.clocks.continued()
+        self.outgoing.deltas = NO_DELTAS
         return self._answer.continue_request(sent)
 
     def for_span(self) -> EndedRun:
