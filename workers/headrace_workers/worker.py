@@ -56,7 +56,6 @@ from headrace_workers.providers.registry import WIRE_FORMATS
 from headrace_workers.providers.shared.limit_headers import read_limits
 from headrace_workers.providers.shared.wire_format import ProviderFailedError, ProviderFailure
 from headrace_workers.run_limits import RunLimits
-from headrace_workers.runs.frame_timing import WorkerPace
 from headrace_workers.runs.live_run import ClientRun, ConnectedClient, LiveRun, messages_of
 from headrace_workers.runs.provider_run import ProviderRun
 from headrace_workers.runs.shared_deadlines import SharedDeadlines
@@ -65,6 +64,7 @@ from headrace_workers.runs.timeouts import Clocks
 from headrace_workers.runs.transcript import Transcript
 from headrace_workers.shutdown import Shutdown
 from headrace_workers.spans.tracer import OpenSpan, Tracer, TracerSettings
+from headrace_workers.turn_end import TurnEnd
 from headrace_workers.worker_settings import Prepared, Providers, clock_limits
 
 logger = logging.getLogger(__name__)
@@ -111,9 +111,7 @@ class Worker:
         self._server = PeerServer(loop, server_settings, to_worker, TO_WORKER, self, inbox=inbox, history=self.history)
         self._send_frame = self._server.send_frame
         self._clients: dict[bytes, ConnectedClient] = {}
-        self._pace = WorkerPace()
-        self._due: list[ConnectedClient] = []  # clients for which a frame leaves at the end of this turn
-        self._is_turn_ending = False
+        self._turn_end = TurnEnd(loop, self._flush, self._server.wait_for_input)
         self._limits = RunLimits(shares, self._config.max_runs_per_worker, self._clients, loop)
         self.http = HttpClient(
             loop,
@@ -157,36 +155,9 @@ class Worker:
         client = run.client
         client.ready_runs[run.span_id] = run
         if not client.is_frame_due:
-            self._frame_is_due(client)
-
-    def _frame_is_due(self, client: ConnectedClient) -> None:
-        client.is_frame_due = True
-        self._due.append(client)
-        if not self._is_turn_ending:
-            self._is_turn_ending = True
-            self.loop.call_soon(self._end_turn)
-
-    def _end_turn(self) -> None:
-        self._flush_all()
-        self.loop.call_soon(self._rest)  # after the loop has sent the requests of this turn to their providers
-
-    def _rest(self) -> None:
-        """Rest until the next turn, under load: see ``runs/frame_timing.py``. A client that says something ends the rest."""
-        self._flush_all()  # what the loop has read meanwhile
-        self._is_turn_ending = False
-        if seconds := self._pace.rest(time.monotonic(), time.thread_time()):
-            self._server.wait_for_input(seconds)
-
-    def _flush_all(self) -> None:
-        while self._due:
-            client = self._due.pop()
-            try:
-                self._flush(client)
-            except Exception:  # it is a fault of this client's messages: the frames of others leave
-                logger.exception("frame cannot be sent", extra={"pid": client.pid, "runs": len(client.runs)})
+            self._turn_end.frame_is_due(client)
 
     def _flush(self, client: ConnectedClient) -> None:
-        client.is_frame_due = False
         now = time.monotonic()
         messages, client.messages = client.messages, []
         ready_runs, client.ready_runs = list(client.ready_runs.values()), {}
@@ -230,7 +201,7 @@ class Worker:
         """Send a message to a client at the end of this turn."""
         client.messages.append(message)
         if not client.is_frame_due:
-            self._frame_is_due(client)
+            self._turn_end.frame_is_due(client)
 
     # Messages of clients.
 
