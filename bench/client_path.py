@@ -29,6 +29,7 @@ from bench.pure_path import Counter, Counts, version
 from headrace.async_streams import AsyncLocalStream
 from headrace.connections.connection import Connection
 from headrace.connections.engine_source import ExternalEngine
+from headrace.files.engine_directory import broker_endpoint
 from headrace.process.callbacks import mark_io_thread
 from headrace.runs.delivery import Delivery
 from headrace.runs.run_plan import RunPlan
@@ -44,44 +45,61 @@ _SPAN, _EPOCH = "sp_0123456789abcdef", 7
 _WARM_UP, _CHUNKS = 20, 50
 
 
+class OwnPeer:
+    """A process at the other end of a link of the client, as far as the client sees it. It is this process."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(endpoint.removeprefix("ipc://"))
+        self._listener.listen()
+
+    def welcome(self) -> None:
+        """Take the client's connection, and answer its hello."""
+        self._connected, _ = self._listener.accept()
+        self._listener.close()
+        self._connected.send(opening(ROUTER))
+        self.send(Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES))
+
+    def send(self, message: msgspec.Struct) -> None:
+        """Send a message in a frame of its own."""
+        frame = encode_frame(_EPOCH, [message])
+        self._connected.send(frame_head(len(frame)) + frame)
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connected.close()
+
+
 class OwnWorker:
-    """A client with one run on a worker. The worker is this process."""
+    """A client with one run on a worker. The worker and the broker are this process."""
 
     def __init__(self, reactor: Reactor, directory: str) -> None:
         endpoint = f"ipc://{directory}/worker-1"
         self.reactor = reactor
         self._numbers = itertools.count()
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(endpoint.removeprefix("ipc://"))
-            listener.listen()
-            self._make_run(f"ipc://{directory}", endpoint)
-            self._connected, _ = listener.accept()
-        self._connected.send(opening(ROUTER))
-        self._send([Welcome(PROTOCOL_MINOR, os.getpid(), CAPABILITIES)])
-        self.reactor.turn()
-
-    def _make_run(self, address: str, endpoint: str) -> None:
-        connection = Connection(self.reactor, ExternalEngine(address), 1, 60.0)
+        self._broker, self._worker = OwnPeer(broker_endpoint(Path(directory))), OwnPeer(endpoint)
+        connection = Connection(reactor, ExternalEngine(f"ipc://{directory}"), 1, 60.0)
         session = Session(RunPlan(_SPAN, "openai", "gpt-4o", b"", streams=True))
         self.delivery = Delivery(session, "tr_0123456789abcdef", time.monotonic(), connection, 1)
         connection.submit(self.delivery)
-        self.reactor.turn()
+        reactor.turn()
+        self._broker.welcome()
+        reactor.turn()
         runs = connection._engine_runs  # noqa: SLF001 - in place of the broker
-        self.reactor.call(lambda: runs.granted(Grant(_SPAN, 1, "bench", endpoint, _EPOCH)))
-        self.reactor.turn()
+        reactor.call(lambda: runs.granted(Grant(_SPAN, 1, "bench", endpoint, _EPOCH)))
+        reactor.turn()
+        self._worker.welcome()
+        reactor.turn()
 
     def say(self) -> None:
         """Send the next chunk."""
         number = next(self._numbers)
-        self._send([Chunk(_SPAN, 1, number, [f"tok{number} "])])
-
-    def _send(self, messages: list[msgspec.Struct]) -> None:
-        frame = encode_frame(_EPOCH, messages)
-        self._connected.send(frame_head(len(frame)) + frame)
+        self._worker.send(Chunk(_SPAN, 1, number, [f"tok{number} "]))
 
     def close(self) -> None:
-        """Close the connection."""
-        self._connected.close()
+        """Close all connections."""
+        self._broker.close()
+        self._worker.close()
         self.reactor.close()
 
 

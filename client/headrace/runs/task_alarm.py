@@ -51,10 +51,11 @@ class TasksToWake:
 
     def wake(self) -> None:
         """Wake the tasks of other loops soon, each loop once. May be called from any thread."""
-        to_wake, self.futures = self.futures, {}
-        for loop, futures in to_wake.items():
+        while self.futures:
+            loop, futures = next(iter(self.futures.items()))
             with contextlib.suppress(Exception):  # the loop is closed, and has no task left to wake
                 loop.call_soon_threadsafe(self._resolve, loop, futures)
+            del self.futures[loop]  # only now: if a signal handler has raised, this is called again
 
     def _resolve(self, loop: asyncio.AbstractEventLoop, futures: list[asyncio.Future[None]]) -> None:
         """Wake tasks of ``loop``, in its thread."""

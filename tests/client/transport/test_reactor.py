@@ -85,6 +85,32 @@ def test_an_error_in_one_callback_does_not_stop_the_others(
     assert [record.getMessage() for record in caplog.records] == ["callback failed"] * 2
 
 
+def test_what_is_for_the_end_of_a_turn_runs_once_behind_the_rest(
+    reactor: Reactor, readable: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    called: list[str] = []
+
+    def fail() -> None:
+        called.append("failed")
+        reactor.at_turn_end(lambda: called.append("added at the end"))
+        raise ValueError("no")
+
+    def read() -> None:
+        reactor.remove_reader(readable[0])
+        reactor.at_turn_end(fail)
+        reactor.at_turn_end(lambda: called.append("end"))
+        called.append("read")
+
+    reactor.add_reader(readable[0], read)
+    reactor.call(lambda: called.append("call"))
+    reactor.turn()
+    reactor.call(lambda: called.append("next turn"))
+    reactor.turn()
+
+    assert called == ["read", "call", "failed", "end", "added at the end", "next turn"]
+    assert [record.getMessage() for record in caplog.records] == ["callback failed"]
+
+
 def test_a_reader_can_be_removed_after_the_loop_has_ended(readable: list[int]) -> None:
     reactor = Reactor()
     reactor.add_reader(readable[0], lambda: None)
