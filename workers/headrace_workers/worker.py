@@ -62,9 +62,9 @@ from headrace_workers.runs.shared_deadlines import SharedDeadlines
 from headrace_workers.runs.short_run import ShortRun, plain_reader
 from headrace_workers.runs.timeouts import Clocks
 from headrace_workers.runs.transcript import Transcript
+from headrace_workers.runs.turn_end import TurnEnd
 from headrace_workers.shutdown import Shutdown
 from headrace_workers.spans.tracer import OpenSpan, Tracer, TracerSettings
-from headrace_workers.turn_end import TurnEnd
 from headrace_workers.worker_settings import Prepared, Providers, clock_limits
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import pytest
 
 from headrace_workers.runs.frame_timing import INTERVAL
 from headrace_workers.runs.live_run import ConnectedClient
-from headrace_workers.turn_end import TurnEnd
+from headrace_workers.runs.turn_end import TurnEnd
 
 
 class Turns:
