@@ -223,9 +223,8 @@ class Reactor:
         actions = self._turn_end
         while actions:
             self._guard(actions[0])
-            del actions[
-                0
-            ]  # only now: if a signal handler of the program has raised, the next turn has the action again
+            # Only now: if a signal handler of the program has raised, the next turn has the action again.
+            del actions[0]
 
     def _run_calls(self) -> None:
         calls = self._calls
