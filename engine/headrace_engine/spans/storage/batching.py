@@ -12,8 +12,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-MAX_SPANS = 256
-"""Spans of one commit, unless a single batch has more."""
+MAX_SPANS = 512
+"""Spans of one commit, unless a single batch has more. The ids of a commit share few pages of the indexes: larger commits cost less."""
 MAX_BYTES = 512 * 1024
 """Bytes that are committed without waiting for more. A worker sends only a few batches ahead: large spans would wait for the timer."""
 MAX_COMMIT_BYTES = 2 * 1024 * 1024
