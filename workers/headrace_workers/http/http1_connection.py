@@ -327,7 +327,8 @@ class Http1Connection(asyncio.Protocol):
         if self._status:  # a trailer: not used
             self._count_head(len(name) + len(value) + _FIELD_BYTES)
         else:
-            self._fields += (name, value)
+            self._fields.append(name)
+            self._fields.append(value)
 
     def _count_head(self, size: int) -> None:
         self._head_bytes += size
