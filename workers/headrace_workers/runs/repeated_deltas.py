@@ -96,7 +96,7 @@ class RepeatedDeltas:
             if len(blocks) < 2 * self._size:
                 texts = [self._text_of(blocks[self._start : self._stop])]
             elif len(blocks) > self._searched:
-                return self._take_all(blocks.split(BLANK)[:-1], blocks)
+                return self._take_many(blocks)
             else:
                 texts = _texts(blocks[self._start : self._stop].split(self._after + self._before))
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -121,11 +121,22 @@ class RepeatedDeltas:
         """Return whether an event, without its blank line, has these bytes around its text."""
         return len(block) >= self._size and block.startswith(self._before) and block.endswith(self._end)
 
+    def _take_many(self, blocks: bytes) -> list[str] | None:
+        # Python finds line ends in half of the time in which it finds blank lines.
+        line_start, lines_before = self._before.rfind(b"\n") + 1, self._before.count(b"\n")
+        lines = blocks.split(b"\n")[lines_before : -1 : lines_before + len(BLANK)]
+        cut = itemgetter(slice(self._start - line_start, self._stop + len(BLANK)))
+        return self._take_strings(list(map(cut, lines)), blocks)
+
     def _take_all(self, blocks: Sequence[bytes], whole: bytes) -> list[str] | None:
         """Take server-sent events. ``whole`` are the same events with their blank lines."""
-        # Both are made here, and not kept: most of the streams that stay open for long are slow, and have one event in each read.
-        cut, between = itemgetter(slice(self._start, self._stop + len(BLANK))), self._after + self._before
-        strings = list(map(cut, blocks))
+        cut = itemgetter(slice(self._start, self._stop + len(BLANK)))
+        return self._take_strings(list(map(cut, blocks)), whole)
+
+    def _take_strings(self, strings: list[bytes], whole: bytes) -> list[str] | None:
+        """Take server-sent events if each has one of the strings in the place of its text. ``whole`` are their bytes."""
+        # Made here, and not kept: most of the streams that stay open for long are slow, and have one event in each read.
+        between = self._after + self._before
         # One comparison of all bytes is faster than two comparisons for each event.
         if b"%b%b%b" % (self._before, between.join(strings), self._after) != whole:
             return None
@@ -161,6 +172,9 @@ class NumberedDeltas(RepeatedDeltas):
         if not number.isdigit() or (number[0] == _ZERO and len(number) > 1):
             raise msgspec.DecodeError("no number")
         return _decode_text(string)
+
+    def _take_many(self, blocks: bytes) -> list[str] | None:
+        return self._take_all(blocks.split(BLANK)[:-1], blocks)
 
     def _take_all(self, blocks: Sequence[bytes], whole: bytes) -> list[str] | None:  # noqa: ARG002 - all events are compared one by one
         end = -len(self._end)
