@@ -190,23 +190,23 @@ class AnswerReader:
         if not self._parser.is_between_events:
             head, blank, data = data.partition(BLANK)
             self._read_any(head + blank, events)
-        blocks, place = data.split(BLANK), 0
-        tail = blocks.pop()
-        while place < min(len(blocks), _READ_SINGLY) and self._may_learn and self._repeated is None:
-            self._read_and_learn(blocks[place], events)
-            place += 1
-        if self._repeated is not None and place < len(blocks):
-            if texts := self._repeated.take_from(blocks, place):
+        count = 0
+        while count < _READ_SINGLY and self._may_learn and self._repeated is None and BLANK in data:
+            block, _, data = data.partition(BLANK)
+            self._read_and_learn(block, events)
+            count += 1
+        if self._repeated is not None and BLANK in data:
+            texts, data = self._repeated.take_first(data)
+            if texts:
                 events += texts
-                place += len(texts)
             else:
                 self._forget()
-        if place == len(blocks) and self._repeated is not None and not _LINE_END.search(tail) and len(tail) < LIGHT:
-            self._tail = tail
-            if tail:
+        if self._repeated is not None and not _LINE_END.search(data) and len(data) < LIGHT:
+            self._tail = data
+            if data:
                 self.repeated = None
-        elif rest := BLANK.join([*blocks[place:], tail]):
-            self._read_any(rest, events)
+        elif data:
+            self._read_any(data, events)
 
     @property
     def _may_learn(self) -> bool:

@@ -7,7 +7,7 @@ for the text. So the texts are the same as those that parser and mapper would gi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from operator import itemgetter
 
 import msgspec
@@ -24,9 +24,6 @@ _SEARCHED = 1024
 """Bytes up to which the bytes between two texts are searched for. In more bytes, cutting at the blank lines is faster."""
 
 _ZERO = ord("0")
-
-_MOST_LEFT_OUT = 4
-"""Events at the end of a read that may be others than text deltas: finish reason, usage and ``[DONE]``."""
 
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_texts = msgspec.json.Decoder(list[str]).decode
@@ -106,39 +103,25 @@ class RepeatedDeltas:
         self.kept += texts
         return texts
 
-    def take_from(self, blocks: Sequence[bytes], start: int) -> list[str]:
-        """Keep and return the texts of server-sent events from ``blocks[start]`` on, which have no blank lines.
+    def take_first(self, data: bytes) -> tuple[list[str], bytes]:
+        """Keep and return the texts of the deltas with which ``data`` begins, and the rest of it.
 
-        Events at the end that are no such deltas are left out. Return an empty list if an event before them is none.
+        The rest may be other events, and the beginning of one. Return no texts if there is another event before the last delta.
         """
-        end, least = len(blocks), max(len(blocks) - _MOST_LEFT_OUT, start)
-        while end > least and not self.fits(blocks[end - 1]):
-            end -= 1
-        chosen = blocks[start:end]
-        return self._take_all(chosen, BLANK.join([*chosen, b""])) or []
-
-    def fits(self, block: bytes) -> bool:
-        """Return whether an event, without its blank line, has these bytes around its text."""
-        return len(block) >= self._size and block.startswith(self._before) and block.endswith(self._end)
+        end = data.rfind(self._after) + len(self._after)
+        texts = self.take(data[:end]) if end >= len(self._after) else None
+        return (texts, data[end:]) if texts else ([], data)
 
     def _take_many(self, blocks: bytes) -> list[str] | None:
         # Python finds line ends in half of the time in which it finds blank lines.
         line_start, lines_before = self._before.rfind(b"\n") + 1, self._before.count(b"\n")
         lines = blocks.split(b"\n")[lines_before : -1 : lines_before + len(BLANK)]
         cut = itemgetter(slice(self._start - line_start, self._stop + len(BLANK)))
-        return self._take_strings(list(map(cut, lines)), blocks)
-
-    def _take_all(self, blocks: Sequence[bytes], whole: bytes) -> list[str] | None:
-        """Take server-sent events. ``whole`` are the same events with their blank lines."""
-        cut = itemgetter(slice(self._start, self._stop + len(BLANK)))
-        return self._take_strings(list(map(cut, blocks)), whole)
-
-    def _take_strings(self, strings: list[bytes], whole: bytes) -> list[str] | None:
-        """Take server-sent events if each has one of the strings in the place of its text. ``whole`` are their bytes."""
+        strings = list(map(cut, lines))
         # Made here, and not kept: most of the streams that stay open for long are slow, and have one event in each read.
         between = self._after + self._before
         # One comparison of all bytes is faster than two comparisons for each event.
-        if b"%b%b%b" % (self._before, between.join(strings), self._after) != whole:
+        if b"%b%b%b" % (self._before, between.join(strings), self._after) != blocks:
             return None
         try:
             texts = _texts(strings)
@@ -174,20 +157,21 @@ class NumberedDeltas(RepeatedDeltas):
         return _decode_text(string)
 
     def _take_many(self, blocks: bytes) -> list[str] | None:
-        return self._take_all(blocks.split(BLANK)[:-1], blocks)
-
-    def _take_all(self, blocks: Sequence[bytes], whole: bytes) -> list[str] | None:  # noqa: ARG002 - all events are compared one by one
-        end = -len(self._end)
-        if not all(map(self.fits, blocks)):
+        events = blocks.split(BLANK)[:-1]
+        if not all(map(self._fits, events)):
             return None
+        end = -len(self._end)
         try:
-            texts = [self._text_of(block[self._start : end]) for block in blocks]
+            texts = [self._text_of(event[self._start : end]) for event in events]
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
         if "" in texts:
             return None
         self.kept += texts
         return texts
+
+    def _fits(self, event: bytes) -> bool:
+        return len(event) >= self._size and event.startswith(self._before) and event.endswith(self._end)
 
 
 NO_DELTAS = RepeatedDeltas(b"", b"", [])
