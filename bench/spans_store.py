@@ -31,13 +31,17 @@ from headrace.spans.span import Rank, Span, SpanAttempt, SpanContent, encode_con
 from headrace.transport.unix_dealer import UnixDealer
 from headrace.types import Message, Usage
 from headrace.wire.codec import encode_frame, from_collector
-from headrace.wire.messages import CAPABILITIES, PROTOCOL_MINOR, Hello, SpanAck, SpanBatch
+from headrace.wire.engine_status import ProcessStatus
+from headrace.wire.messages import CAPABILITIES, PROTOCOL_MINOR, Hello, ProcessReport, SpanAck, SpanBatch
 
 TARGET = 10_000
 """Spans a second, on two cores."""
 BATCH = 250
 WINDOW = 8
 """Batches of one worker on their way."""
+_WORKER = "w1"
+_EPOCH = 1
+"""All senders are connections of one worker, because they are in one process."""
 
 
 def main() -> None:
@@ -93,11 +97,12 @@ class StoreSender:
         self._dealer = UnixDealer(endpoint)
         self._span = span
         self._left = spans
-        self._epoch = number
         self._sequence = 0
         self._acknowledged = 0
         self._random = random.Random(number)
-        self._dealer.send(encode_frame(number, [Hello("worker", PROTOCOL_MINOR, os.getpid(), CAPABILITIES)]))
+        self._dealer.send(
+            encode_frame(_EPOCH, [Hello("worker", PROTOCOL_MINOR, os.getpid(), CAPABILITIES, name=_WORKER)])
+        )
 
     def turn(self) -> bool:
         """Send what may be sent; return whether all is acknowledged."""
@@ -107,9 +112,7 @@ class StoreSender:
             count = min(self._left, BATCH)
             self._left -= count
             self._sequence += 1
-            self._dealer.send(
-                encode_frame(self._epoch, [SpanBatch(self._sequence, [self._next() for _ in range(count)])])
-            )
+            self._dealer.send(encode_frame(_EPOCH, [SpanBatch(self._sequence, [self._next() for _ in range(count)])]))
         for frame in self._dealer.receive():
             for message in from_collector.decode(frame)[1]:
                 if isinstance(message, SpanAck):
@@ -126,6 +129,23 @@ class StoreSender:
         )
 
 
+class StoreSupervisor:
+    """What the supervisor is to the collector: it says that this process is a worker of the engine."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._dealer = UnixDealer(endpoint)
+        hello = Hello("supervisor", PROTOCOL_MINOR, os.getpid(), CAPABILITIES)
+        worker = ProcessStatus(_WORKER, os.getpid(), "running", 0, epoch=_EPOCH)
+        self._dealer.send(encode_frame(1, [hello, ProcessReport([worker])]))
+
+    def turn(self) -> None:
+        """Take part in the handshake: the report leaves after it."""
+        self._dealer.receive()
+
+    def close(self) -> None:
+        self._dealer.close()
+
+
 def measure(directory: Path, workers: int, spans: int, size: int) -> tuple[float, float, float]:
     """Return the seconds until all is committed, and the CPU seconds of the collector and of the senders."""
     like = span_of(size)
@@ -133,14 +153,16 @@ def measure(directory: Path, workers: int, spans: int, size: int) -> tuple[float
     endpoint = collector_endpoint(directory)
     while not Path(endpoint.removeprefix("ipc://")).exists():
         time.sleep(0.01)
+    supervisor = StoreSupervisor(endpoint)
     senders = [StoreSender(endpoint, like, count, number) for number, count in enumerate(share, 1)]
     before, own, began = mark(os.getpid()).cpu, _own_cpu(), time.monotonic()
     while sum(not sender.turn() for sender in senders):
+        supervisor.turn()
         time.sleep(0.0005)
     took = time.monotonic() - began
     after = mark(os.getpid()).cpu
-    for sender in senders:
-        sender.close()
+    for end in (*senders, supervisor):
+        end.close()
     return took, after["collector"] - before["collector"], _own_cpu() - own
 
 

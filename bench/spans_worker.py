@@ -58,10 +58,20 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=480)
     parser.add_argument("--rounds", type=int, default=40, help="the best counts: what else the machine does costs too")
     parser.add_argument("--collector", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.collector is not None:
         collect(arguments.collector)
-        return
+    elif arguments.worker is not None:
+        report(arguments.worker, arguments)
+    else:  # a worker and its collector have the same parent: else they do not trust each other
+        with tempfile.TemporaryDirectory(prefix="hr-", dir="/tmp") as name, collector(Path(name)):
+            command = [sys.executable, "-m", "bench.spans_worker", *sys.argv[1:], "--worker", name]
+            sys.exit(subprocess.run(command, check=False).returncode)
+
+
+def report(directory: Path, arguments: argparse.Namespace) -> None:
+    """Measure as a worker of the collector in ``directory``, and print."""
     gc.collect()
     gc.freeze()  # as a worker does at its start
     print(
@@ -70,16 +80,15 @@ def main() -> None:
     print(f"a delta in the transcript: {measure_transcript():.3f} us")
     for content in ("full", "none"):
         for at_once in (1, 16):
-            cost = measure(SpansConfig(content=content), arguments.runs, at_once, arguments.rounds)
+            cost = measure(directory, SpansConfig(content=content), arguments.runs, at_once, arguments.rounds)
             what = f"content={content}, {at_once} runs in a turn of the loop"
             print(f"{what}: {cost:.1f} us of CPU for a run" + (f" (target: {TARGET:g})" if content == "full" else ""))
 
 
-def measure(config: SpansConfig, runs: int, at_once: int, rounds: int) -> float:
+def measure(directory: Path, config: SpansConfig, runs: int, at_once: int, rounds: int) -> float:
     """Return the microseconds of CPU that a run costs with spans beyond what it costs without."""
-    with tempfile.TemporaryDirectory(prefix="hr-", dir="/tmp") as name, collector(Path(name)):
-        with_spans = min(_cpu_of(Path(name), config, runs, at_once) for _ in range(rounds))
-        without = min(_cpu_of(Path(name), None, runs, at_once) for _ in range(rounds))
+    with_spans = min(_cpu_of(directory, config, runs, at_once) for _ in range(rounds))
+    without = min(_cpu_of(directory, None, runs, at_once) for _ in range(rounds))
     return (with_spans - without) / runs * 1e6
 
 

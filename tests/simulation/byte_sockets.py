@@ -257,6 +257,7 @@ class ByteNetwork:
         self.bound: dict[str, ByteListener] = {}
         self.tap: Callable[[Any, bytes], bytes | None] | None = None
         """Sees each frame of a router; what it returns is sent, nothing for None."""
+        self._routers: list[ByteRouter] = []
 
     def connect(self, endpoint: str, expects: Callable[[int], bool] | None) -> CheckedConnection:
         """In place of ``connect``."""
@@ -280,7 +281,14 @@ class ByteNetwork:
         return ByteDealer(endpoint, expects, self.connect)
 
     def router(self, endpoint: str) -> ByteRouter:
-        return ByteRouter(self, endpoint)
+        made = ByteRouter(self, endpoint)
+        self._routers.append(made)
+        return made
+
+    def close(self) -> None:
+        """The schedule is over: close the descriptors of this process that routers have."""
+        for router in self._routers:
+            router.host_ended()
 
 
 class ByteDealer(UnixDealer):
@@ -388,7 +396,7 @@ class ByteRouter(Router):
         with mock.patch(f"{room}.select", kernel), mock.patch(f"{room}.ConnectionListener", return_value=listener):
             super().__init__(endpoint, limits=limits)
         self._epoll.register(self._listener.fd, select.EPOLLIN)
-        self.host.at_end.append(self._host_ended)
+        self.host.at_end.append(self.host_ended)
 
     def wait(self, seconds: float) -> None:
         """A worker rests: that takes no simulated time."""
@@ -417,7 +425,8 @@ class ByteRouter(Router):
         super()._signal()
         self._descriptors.signal(self.monitor_fd)
 
-    def _host_ended(self) -> None:
+    def host_ended(self) -> None:
+        """Its process has ended."""
         self._peers.clear()  # the sockets end by themselves, each in its own way
         super().close(0.0)
 

@@ -61,7 +61,10 @@ class Simulation:
     def run(self) -> None:
         """Let it happen; raises Violation."""
         SimulationViolation.latest = None
-        self._run()
+        try:
+            self._run()
+        finally:
+            self.stage.network.close()
         if SimulationViolation.latest is not None:
             raise SimulationViolation.latest
 

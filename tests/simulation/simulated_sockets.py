@@ -130,6 +130,9 @@ class Network:
         """Sees each frame of a router; what it returns is sent, nothing for None."""
         self._bound: dict[str, SimRouter] = {}
 
+    def close(self) -> None:
+        """The schedule is over. Nothing here is real."""
+
     def dealer(self, endpoint: str, expects: Callable[[int], bool] | None) -> SimDealer:
         return SimDealer(self, endpoint, expects)
 

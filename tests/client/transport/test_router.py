@@ -236,7 +236,9 @@ def test_a_peer_of_an_unknown_user_or_that_has_gone_is_foreign(tmp_path: Path, m
 def _is_readable(descriptor: int) -> bool:
     import select
 
-    return bool(select.select([descriptor], [], [], 0)[0])
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 def test_a_peer_that_has_gone_is_not_connected_though_its_frames_are_still_read(tmp_path: Path) -> None:
