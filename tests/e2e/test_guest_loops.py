@@ -157,6 +157,8 @@ def test_an_interrupt_reaches_the_program_and_later_runs_work(
             timer.start()
             with pytest.raises(Interrupted):
                 loop.run_until_complete(task)
+                timer.join()
+                threading.Event().wait(10)  # the streams had ended before the signal came
             timer.join()
             for each in asyncio.all_tasks(loop):
                 each.cancel()

@@ -116,8 +116,8 @@ class EngineRuns:
         with contextlib.suppress(Exception):
             self._engine.fail_waiting(EngineUnavailableError(self._source.address, _fault(error)))
         # What was to be done at the end of the turn may be what has raised.
-        with contextlib.suppress(Exception):
-            self._links.flush()
+        with contextlib.suppress(BaseException):
+            self._links.end_turn()
         self._to_wake.wake()
 
     def _fail_unexpectedly(self, delivery: OpenRun, error: BaseException, *, is_logged: bool = False) -> None:

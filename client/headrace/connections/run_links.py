@@ -148,6 +148,7 @@ class Links:
         self._history = history
         self._epoch = epoch
         self._dirty: list[TurnLink] = []
+        self._is_end_due = False  # whether the end of this turn is awaited
 
     def open_broker(
         self,
@@ -235,9 +236,15 @@ class Links:
             self._flush_later(link)
 
     def _flush_later(self, link: TurnLink) -> None:
-        if not self._dirty:
-            self._reactor.at_turn_end(self.flush)
         self._dirty.append(link)
+        if not self._is_end_due:
+            self._reactor.at_turn_end(self.end_turn)
+            self._is_end_due = True
+
+    def end_turn(self) -> None:
+        """The turn ends, or has raised: send what was queued. Whatever this raises, the next message is sent at the end of its turn."""
+        self._is_end_due = False
+        self.flush()
 
     def flush(self) -> None:
         """Send the messages that were queued in this turn. A link that has been closed meanwhile sends nothing.
