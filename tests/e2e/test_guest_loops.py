@@ -148,6 +148,10 @@ def test_an_interrupt_reaches_the_program_and_later_runs_work(
     async def stream_on() -> None:
         await asyncio.gather(*await become_guest(client))
 
+    def run_until_interrupted(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
+        loop.run_until_complete(task)
+        threading.Event().wait(10)  # the streams have ended before the signal came
+
     before = signal.signal(signal.SIGUSR1, interrupt)
     try:
         for count in range(5):
@@ -156,9 +160,7 @@ def test_an_interrupt_reaches_the_program_and_later_runs_work(
             timer = threading.Timer(0.2 + 0.01 * count, os.kill, (os.getpid(), signal.SIGUSR1))
             timer.start()
             with pytest.raises(Interrupted):
-                loop.run_until_complete(task)
-                timer.join()
-                threading.Event().wait(10)  # the streams had ended before the signal came
+                run_until_interrupted(loop, task)
             timer.join()
             for each in asyncio.all_tasks(loop):
                 each.cancel()

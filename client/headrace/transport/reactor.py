@@ -221,7 +221,9 @@ class Reactor:
 
     def _end_turn(self) -> None:
         actions = self._turn_end
-        for _ in range(len(actions)):  # what an action adds is for the next turn: one that always raises must not keep the thread
+        for _ in range(
+            len(actions)
+        ):  # what an action adds is for the next turn: one that always raises must not keep the thread
             self._guard(actions[0])
             # Only now: if a signal handler of the program has raised, the next turn has the action again.
             del actions[0]
