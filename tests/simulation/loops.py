@@ -167,7 +167,7 @@ class SimReactor:
             heapq.heappop(timers)[2]()
         for action in self._each_turn:
             action()
-        for _ in range(len(self._turn_end)):
+        while self._turn_end:
             self._turn_end.pop(0)()
         self._in_turn = False
         if self.is_stopping:

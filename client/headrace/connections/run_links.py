@@ -211,8 +211,10 @@ class Links:
     def queue(self, link: TurnLink, message: msgspec.Struct) -> None:
         """Send a message at the end of this turn of the loop."""
         if not link.outbox:
-            self._flush_later(link)
+            self._dirty.append(link)
         link.outbox.append(message)
+        if not self._is_end_due:
+            self._await_end()
 
     def queue_late(self, link: TurnLink, message: msgspec.Struct) -> None:
         """Send a message with the next one, or within :data:`_LATE` seconds. It never overtakes one that was queued before it."""
@@ -233,13 +235,13 @@ class Links:
     def send_late(self, link: TurnLink) -> None:
         """Send the messages that wait for others at the end of this turn."""
         if link.late and not link.outbox:
-            self._flush_later(link)
+            self._dirty.append(link)
+            if not self._is_end_due:
+                self._await_end()
 
-    def _flush_later(self, link: TurnLink) -> None:
-        self._dirty.append(link)
-        if not self._is_end_due:
-            self._reactor.at_turn_end(self.end_turn)
-            self._is_end_due = True
+    def _await_end(self) -> None:
+        self._reactor.at_turn_end(self.end_turn)
+        self._is_end_due = True
 
     def end_turn(self) -> None:
         """The turn ends, or has raised: send what was queued. Whatever this raises, the next message is sent at the end of its turn."""

@@ -39,6 +39,8 @@ _READ, _WRITE = select.EPOLLIN | select.EPOLLPRI, select.EPOLLOUT
 _IS_READABLE = ~select.EPOLLOUT
 _TAKES_BYTES = ~select.EPOLLIN
 """An error or the end of a connection is reported to the reader and to the writer, as Python's selectors do."""
+_MAX_END_ACTIONS = 100
+"""Actions at the end of one turn. One that always adds itself again does not keep the thread."""
 
 
 class Reactor:
@@ -221,12 +223,13 @@ class Reactor:
 
     def _end_turn(self) -> None:
         actions = self._turn_end
-        for _ in range(
-            len(actions)
-        ):  # what an action adds is for the next turn: one that always raises must not keep the thread
+        for _ in range(_MAX_END_ACTIONS):
+            if not actions:
+                return
             self._guard(actions[0])
-            # Only now: if a signal handler of the program has raised, the next turn has the action again.
-            del actions[0]
+            del actions[
+                0
+            ]  # only now: if a signal handler of the program has raised, the next turn has the action again
 
     def _run_calls(self) -> None:
         calls = self._calls

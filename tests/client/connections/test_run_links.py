@@ -72,6 +72,32 @@ def test_a_link_that_raises_does_not_lose_the_messages_of_the_others(tmp_path: P
     router.close()
 
 
+def test_a_message_leaves_at_the_end_of_its_turn_though_the_turn_before_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router = Router(f"ipc://{tmp_path / 'broker'}")
+    reactor = Reactor()
+    links = Links(reactor, 7)
+    link = links.open_broker(f"ipc://{tmp_path / 'broker'}", ignore, links.close, ignore)
+
+    def raise_always() -> None:
+        raise ValueError
+
+    def say(number: int) -> None:
+        reactor.call(lambda: links.queue(link, Release(f"sp_{number}", 1)))
+        reactor.turn()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(links, "flush", raise_always)
+        say(1)
+    assert link.outbox
+    say(2)  # the link still waits to be flushed
+
+    assert not link.outbox
+    links.close(link)
+    router.close()
+
+
 class Unencodable(msgspec.Struct, tag=1):
     """A message that cannot be encoded."""
 

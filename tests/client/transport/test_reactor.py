@@ -111,6 +111,23 @@ def test_what_is_for_the_end_of_a_turn_runs_once_behind_the_rest(
     assert [record.getMessage() for record in caplog.records] == ["callback failed"]
 
 
+def test_an_action_at_the_turns_end_that_adds_itself_and_raises_does_not_keep_the_thread(reactor: Reactor) -> None:
+    ran: list[int] = []
+
+    def again() -> None:
+        ran.append(1)
+        reactor.at_turn_end(again)
+        raise ValueError("each time")
+
+    reactor.call(lambda: reactor.at_turn_end(again))
+    reactor.turn()
+    reactor.call(lambda: ran.append(2))
+    reactor.turn()
+
+    assert ran.index(2) > 1
+    assert ran[-1] == 1, "each turn has some of them"
+
+
 def test_a_reader_can_be_removed_after_the_loop_has_ended(readable: list[int]) -> None:
     reactor = Reactor()
     reactor.add_reader(readable[0], lambda: None)
