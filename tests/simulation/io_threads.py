@@ -10,7 +10,8 @@ from functools import partial
 from typing import cast
 
 from headrace.process.watchdog import Bounded, Watchdog
-from headrace.transport.reactor import GuardedLoop, Reactor
+from headrace.transport.guarded_loop import GuardedLoop
+from headrace.transport.reactor import Reactor
 from tests.simulation.loops import SimReactor
 from tests.simulation.world import Host, SimulationViolation, World
 

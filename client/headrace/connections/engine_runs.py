@@ -34,7 +34,8 @@ from headrace.runs.open_runs import OpenRun, OpenRuns
 from headrace.runs.session import Phase
 from headrace.runs.session_commands import AskBroker, Command, HedgeBegan, HedgeEnded, RunEnded, TellWorker, WakeAt
 from headrace.runs.task_alarm import TasksToWake
-from headrace.transport.reactor import GuardedLoop, Reactor
+from headrace.transport.guarded_loop import GuardedLoop
+from headrace.transport.reactor import Reactor
 from headrace.transport.unix_dealer import UnixDealer
 from headrace.wire.messages import (
     AbortMode,
