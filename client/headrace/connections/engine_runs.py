@@ -117,8 +117,10 @@ class EngineRuns:
         with contextlib.suppress(Exception):
             self._engine.fail_waiting(EngineUnavailableError(self._source.address, _fault(error)))
         # What was to be done at the end of the turn may be what has raised.
-        with contextlib.suppress(BaseException):
+        try:
             self._links.end_turn()
+        except BaseException as again:  # noqa: BLE001 - it must not keep the tasks from being woken
+            note_interrupt(again)
         self._to_wake.wake()
 
     def _fail_unexpectedly(self, delivery: OpenRun, error: BaseException, *, is_logged: bool = False) -> None:
