@@ -93,7 +93,7 @@ class RepeatedDeltas:
             if len(blocks) < 2 * self._size:
                 texts = [self._text_of(blocks[self._start : self._stop])]
             elif len(blocks) > self._searched:
-                return self._take_many(blocks)
+                texts = self._texts_of_many(blocks)
             else:
                 texts = _texts(blocks[self._start : self._stop].split(self._after + self._before))
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -112,7 +112,8 @@ class RepeatedDeltas:
         texts = self.take(data[:end]) if end >= len(self._after) else None
         return (texts, data[end:]) if texts else ([], data)
 
-    def _take_many(self, blocks: bytes) -> list[str] | None:
+    def _texts_of_many(self, blocks: bytes) -> list[str]:
+        """Return the texts of many events. Raises DecodeError or UnicodeDecodeError if not all of them are such deltas."""
         # Python finds line ends in half of the time in which it finds blank lines.
         line_start, lines_before = self._before.rfind(b"\n") + 1, self._before.count(b"\n")
         lines = blocks.split(b"\n")[lines_before : -1 : lines_before + len(BLANK)]
@@ -122,15 +123,8 @@ class RepeatedDeltas:
         between = self._after + self._before
         # One comparison of all bytes is faster than two comparisons for each event.
         if b"%b%b%b" % (self._before, between.join(strings), self._after) != blocks:
-            return None
-        try:
-            texts = _texts(strings)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return None
-        if "" in texts:
-            return None
-        self.kept += texts
-        return texts
+            raise msgspec.DecodeError("other events")
+        return _texts(strings)
 
 
 class NumberedDeltas(RepeatedDeltas):
@@ -156,19 +150,12 @@ class NumberedDeltas(RepeatedDeltas):
             raise msgspec.DecodeError("no number")
         return _decode_text(string)
 
-    def _take_many(self, blocks: bytes) -> list[str] | None:
+    def _texts_of_many(self, blocks: bytes) -> list[str]:
         events = blocks.split(BLANK)[:-1]
         if not all(map(self._fits, events)):
-            return None
+            raise msgspec.DecodeError("other events")
         end = -len(self._end)
-        try:
-            texts = [self._text_of(event[self._start : end]) for event in events]
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return None
-        if "" in texts:
-            return None
-        self.kept += texts
-        return texts
+        return [self._text_of(event[self._start : end]) for event in events]
 
     def _fits(self, event: bytes) -> bool:
         return len(event) >= self._size and event.startswith(self._before) and event.endswith(self._end)
