@@ -103,7 +103,7 @@ class OutgoingEvents:
 
     @property
     def is_flooded(self) -> bool:
-        """Whether a window of the response was read since the first pending event. Then events must leave before more is read."""
+        """Whether the run must send events before it reads more: it has read a whole window since the first pending event came."""
         return self.read >= _MAX_READ
 
     @property
@@ -113,7 +113,7 @@ class OutgoingEvents:
 
     @property
     def has_flowing_text(self) -> bool:
-        """Whether text has come in this turn, which leaves at the turn's end."""
+        """Whether the run has text that came in this turn of the loop. The worker sends it at the end of the turn."""
         return self.flows_until > 0 and bool(self.pending)
 
     def flow(self) -> None:

@@ -1,4 +1,4 @@
-"""Reads text deltas whose bytes differ only in the text, and in the number of the event: most streams repeat all other bytes. Pure.
+"""Reads the text deltas of a stream by comparing bytes: all bytes but the text, and in some formats a number, are the same. Pure.
 
 The bytes before and after the text are learned from one delta, which the mapper has read. Later deltas need no parser
 and no decoder for these bytes: they are compared. JSON with another string in the same place has the same meaning except
